@@ -1,0 +1,167 @@
+"""OpenAI chat messages to `Message` and back. The bytes that came are the bytes that go, unless a text was edited.
+
+Knows nothing of budgets, sessions or HTTP. Source of the shapes: OpenAI's published API specification,
+`ChatCompletionRequestMessage`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Any
+
+from ctxmem.errors import InvalidInput
+from ctxmem.types import Message, Part
+
+ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
+SYSTEM_ROLES = frozenset({"developer", "system"})
+_NOT_IDENTITY = frozenset({"cache_control", "prompt_cache_breakpoint"})
+_TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+
+Wire = Mapping[str, Any]
+"""A message as decoded JSON."""
+
+
+def parse(source: bytes | Wire, *, param: str = "messages") -> Message:
+    """Read one message.
+
+    Args:
+        source: its JSON bytes, which are kept, or the decoded object, which is dumped.
+        param: where it stood, for the error.
+
+    Raises:
+        InvalidInput: not JSON, not an object, unknown role, or content of the wrong type.
+    """
+    raw = source if isinstance(source, bytes) else dump(source, param=param)
+    wire = decode(raw, param=param)
+    role = wire.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        known = ", ".join(sorted(ROLES))
+        raise InvalidInput(f"{param}.role must be one of {known}; got {role!r}", param=f"{param}.role")
+    calls = wire.get("tool_calls") or []
+    parts = [*_content_parts(wire.get("content"), param), *_call_parts(calls, wire.get("function_call"), param)]
+    return Message(
+        role=role,
+        parts=tuple(parts) or (Part("text", ""),),
+        name=_optional_text(wire, "name", param),
+        tool_call_id=_optional_text(wire, "tool_call_id", param),
+        tool_call_ids=tuple(str(call.get("id", "")) for call in calls),
+        raw=raw,
+    )
+
+
+def decode(raw: bytes, *, param: str = "messages") -> dict[str, Any]:
+    """The JSON object in `raw`.
+
+    Raises:
+        InvalidInput: not UTF-8, not JSON, nested too deep, or not an object.
+    """
+    try:
+        wire = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{param} is not valid JSON: {error}", param=param) from error
+    if not isinstance(wire, dict):
+        raise InvalidInput(f"{param} must be an object, got {type(wire).__name__}", param=param)
+    return wire
+
+
+def dump(wire: Wire, *, param: str = "messages") -> bytes:
+    """Compact UTF-8 JSON of a message, as the official SDKs send it.
+
+    Raises:
+        InvalidInput: something in it has no JSON form, such as bytes, NaN or a lone surrogate.
+    """
+    if not isinstance(wire, Mapping):
+        raise InvalidInput(f"{param} must be an object, got {type(wire).__name__}", param=param)
+    try:
+        text = json.dumps(dict(wire), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"{param} has no JSON form: {error}", param=param) from error
+
+
+def build(role: str, text: str, *, id: str = "") -> Message:
+    """A new message with one text."""
+    return Message(role, (Part("text", text),), id=id, raw=dump({"role": role, "content": text}))
+
+
+def edit(message: Message, texts: Sequence[str | None]) -> Message:
+    """The message with new texts, everything else of its JSON as it was.
+
+    Args:
+        message: what came.
+        texts: one per part: the new text, or None to take a content part out. Parts that are not text stay as they are.
+    """
+    parts = tuple(replace(part, text=text) for part, text in zip(message.parts, texts, strict=True) if text is not None)
+    if parts == message.parts:
+        return message
+    wire = decode(message.raw or b"{}")
+    content = wire.get("content")
+    if isinstance(content, list):
+        edited = [_edited(part, text) for part, text in zip(content, texts, strict=False) if text is not None]
+        wire["content"] = edited
+    else:
+        wire["content"] = texts[0] or ""
+    return replace(message, parts=parts, raw=dump(wire))
+
+
+def identity(raw: bytes) -> bytes:
+    """A 16-byte name of what a message says, the same for the forms one client or SDK may give it.
+
+    Nulls, empty lists and objects, cache marks and key order do not count, and a list of one text part equals that
+    text: SDKs add and drop these when they send an answer back.
+    """
+    wire = {key: _said(value) for key, value in decode(raw).items() if key not in _NOT_IDENTITY}
+    wire = {key: value for key, value in wire.items() if value not in (None, "", [], {})}
+    text = json.dumps(wire, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
+    return blake2b(text.encode(), digest_size=16).digest()
+
+
+def _said(value: Any) -> Any:
+    """The value without cache marks and null members; a single plain text part becomes its text."""
+    if isinstance(value, dict):
+        kept = {key: _said(member) for key, member in value.items() if key not in _NOT_IDENTITY}
+        return {key: member for key, member in kept.items() if member not in (None, "", [], {})}
+    if isinstance(value, list):
+        members = [_said(member) for member in value]
+        if len(members) == 1 and isinstance(members[0], dict) and members[0].keys() == {"type", "text"}:
+            return members[0]["text"]
+        return members
+    return value
+
+
+def _content_parts(content: Any, param: str) -> list[Part]:
+    if content is None:
+        return []
+    if isinstance(content, str):
+        return [Part("text", content)]
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        raise InvalidInput(f"{param}.content must be a string, null or a list of parts", param=f"{param}.content")
+    return [_part(part) for part in content]
+
+
+def _part(part: dict[str, Any]) -> Part:
+    text = part.get("text")
+    if part.get("type") in _TEXT_PARTS and isinstance(text, str):
+        return Part("text", text)
+    return Part("opaque", json.dumps(part, ensure_ascii=False))
+
+
+def _call_parts(calls: Any, function_call: Any, param: str) -> list[Part]:
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise InvalidInput(f"{param}.tool_calls must be a list of objects", param=f"{param}.tool_calls")
+    made = calls or function_call
+    return [Part("tool_call", json.dumps(made, ensure_ascii=False))] if made else []
+
+
+def _edited(part: dict[str, Any], text: str | None) -> dict[str, Any]:
+    return {**part, "text": text} if _part(part).kind == "text" else part
+
+
+def _optional_text(wire: Wire, key: str, param: str) -> str | None:
+    value = wire.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InvalidInput(f"{param}.{key} must be a string", param=f"{param}.{key}")
+    return value

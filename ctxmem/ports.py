@@ -1,0 +1,181 @@
+"""Ports: what the core needs from the outside. Adapters implement them; `service.wiring` or the user joins the two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from ctxmem.records import Batch, Branch, Erasure, Event, LedgerEntry, RequestRecord, Session
+from ctxmem.types import Message
+
+
+class Counter(Protocol):
+    """Counts prompt tokens of one target model, its chat template and tools included.
+
+    Attributes:
+        name: fingerprint of tokenizer and template; equal names count alike.
+        exact: whether counts are the model's own; else they are a stated upper estimate.
+        window: the model's context window in tokens; None when unknown.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def exact(self) -> bool: ...
+    @property
+    def window(self) -> int | None: ...
+
+    def texts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text alone, special-token look-alikes read as plain text."""
+        ...
+
+    def messages(self, messages: Sequence[Message]) -> list[int]:
+        """Tokens each message adds to a rendered request, its share of the template included."""
+        ...
+
+    def request(self, messages: Sequence[Message], tools: bytes | None = None) -> int:
+        """Tokens of the whole rendered request, generation prompt and tools (JSON array) included."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScores:
+    """Self-information of one text, token by token.
+
+    Attributes:
+        starts: character offset of each token in the text.
+        ends: character offset after each token; neighbours may share a character.
+        nats: -ln p(token | everything before it), same length.
+    """
+
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+    nats: tuple[float, ...]
+
+
+class Scorer(Protocol):
+    """Gives the self-information of texts under a language model, or a model-free stand-in for it.
+
+    Attributes:
+        name: fingerprint; equal names give equal scores.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def seconds(self, texts: Sequence[str]) -> float:
+        """Estimated seconds that scoring the texts takes."""
+        ...
+
+    def score(self, texts: Sequence[str], *, deadline: float | None = None) -> list[TokenScores]:
+        """Score each text on its own, every token in the context of all before it.
+
+        Args:
+            texts: what to score.
+            deadline: seconds from now; past it the scorer gives up.
+
+        Raises:
+            Unavailable: the deadline passed or the model is out of reach.
+        """
+        ...
+
+
+class Complete(Protocol):
+    """Completes a chat: the port behind everything that asks a language model."""
+
+    def complete(self, messages: Sequence[Message], *, max_tokens: int) -> Iterator[str]:
+        """Yield the answer's text in pieces."""
+        ...
+
+
+class Cache(Protocol):
+    """A shared cache that may forget at any time and never raises for being away."""
+
+    def get(self, tenant: str, key: str) -> bytes | None:
+        """The value, or None when unknown, expired or out of reach."""
+        ...
+
+    def put(self, tenant: str, key: str, value: bytes, *, ttl: float) -> None:
+        """Keep the value for about `ttl` seconds."""
+        ...
+
+    def drop(self, tenant: str, keys: Sequence[str]) -> int:
+        """Forget the keys; returns how many were there."""
+        ...
+
+
+class Store(Protocol):
+    """The truth: sessions, events, ledger, requests, artifacts. Every method is scoped to one tenant.
+
+    Reads return values; writes are durable when their future resolves. All raise `StoreError` when the database is
+    out of reach and `StoreFull` when it has no room.
+    """
+
+    def write(self, tenant: str, batch: Batch) -> Future[Batch]:
+        """Append a batch, all or nothing. The future resolves once it survives `kill -9`.
+
+        The future gives the batch as stored: the first one when its idempotency key was used before with the same
+        events. It raises `Conflict` when the session's revision is not `batch.expected`, or the key was used for
+        something else.
+        """
+        ...
+
+    def session(self, tenant: str, session_id: str) -> Session | None: ...
+
+    def sessions(self, tenant: str, *, user_id: str | None = None, limit: int = 100, after: str = "") -> list[Session]:
+        """Sessions by id after `after`."""
+        ...
+
+    def branch(self, tenant: str, session_id: str, number: int) -> Branch | None: ...
+
+    def known(self, tenant: str, chains: Sequence[bytes], session_id: str | None = None) -> Event | None:
+        """The event whose chain hash stands last in `chains`, in one session or any; newest wins."""
+        ...
+
+    def event(self, tenant: str, event_id: str) -> Event | None: ...
+
+    def events(self, tenant: str, session_id: str, *, after_seq: int = -1, limit: int = 1000) -> list[Event]:
+        """Events of all branches in seq order."""
+        ...
+
+    def history(
+        self, tenant: str, session_id: str, branch: int, *, start: int = 0, stop: int | None = None
+    ) -> list[Event]:
+        """Events on a branch's path with `start <= depth < stop`, those shared with its parents included."""
+        ...
+
+    def events_by_id(self, tenant: str, event_ids: Sequence[str]) -> list[Event]:
+        """The events that exist, in no promised order."""
+        ...
+
+    def ledger(self, tenant: str, session_id: str, branch: int, *, turn: int | None = None) -> dict[str, LedgerEntry]:
+        """By event id, the entry that holds for `branch` at `turn` (the newest when None)."""
+        ...
+
+    def request(self, tenant: str, request_id: str) -> RequestRecord | None: ...
+
+    def requests(
+        self, tenant: str, *, session_id: str | None = None, limit: int = 100, after: str = ""
+    ) -> list[RequestRecord]:
+        """Requests by id after `after`."""
+        ...
+
+    def put_artifact(self, tenant: str, content: bytes) -> str:
+        """Keep content durably under its SHA-256 (hex), which is returned."""
+        ...
+
+    def artifact(self, tenant: str, sha256: str) -> bytes | None: ...
+
+    def erase_session(self, tenant: str, session_id: str) -> Erasure: ...
+
+    def erase_user(self, tenant: str, user_id: str) -> Erasure: ...
+
+    def health(self) -> Mapping[str, str]:
+        """State by part: `write`, `migrations`, `dialect`; raises `StoreError` when it cannot even be asked."""
+        ...
+
+    def close(self) -> None:
+        """Flush what is queued and let go of the database."""
+        ...

@@ -1,0 +1,205 @@
+"""Values that every part of ctxmem speaks. All are frozen; none does I/O.
+
+A `Message` is exactly what was said. A `Segment` is the piece of a message that a plan can keep, shorten or drop.
+A `Decision` is one edit of the context, with its reason. Records of the log live in `ctxmem.records`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ctxmem.errors import InvalidInput
+
+PartKind = Literal["text", "tool_call", "opaque"]
+SegmentKind = Literal["system", "text", "tool_call", "tool_result", "opaque", "state", "retrieved", "fold"]
+Verdict = Literal["kept", "pruned", "folded", "consolidated", "retrieved", "dropped", "memory"]
+Action = Literal["prune", "fold", "consolidate", "retrieve", "drop", "memory", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One piece of a message's content.
+
+    Attributes:
+        kind: `text`; `tool_call` for the JSON of the message's tool calls; `opaque` for images, audio, files.
+        text: the text, or the piece's JSON for the other kinds.
+    """
+
+    kind: PartKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Exactly what was said.
+
+    Attributes:
+        role: developer, system, user, assistant, tool or function.
+        parts: the content in order; tool calls come last.
+        id: event id once logged, else a position id given by the layout.
+        name: the speaker's or the function's name.
+        tool_call_id: for a tool's answer, the call it answers.
+        tool_call_ids: for an assistant message, the calls it makes.
+        raw: the JSON bytes as they came; None when the message was built or edited here.
+    """
+
+    role: str
+    parts: tuple[Part, ...]
+    id: str = ""
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_call_ids: tuple[str, ...] = ()
+    raw: bytes | None = None
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined by nothing."""
+        return "".join(part.text for part in self.parts if part.kind == "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of context that lives or dies as one.
+
+    Attributes:
+        id: unique in the plan; `<message id>:<part index>` for a piece of a message.
+        role: role of the message it belongs to.
+        kind: what it is, which decides which transforms may touch it.
+        text: what would be sent.
+        tokens: what it costs in the target model, its share of the chat template included.
+        sources: ids of the events it stands for.
+        pinned: the verbs refuse to change it.
+        frozen: it was sent before and is replayed byte for byte; the verbs refuse it outside an epoch.
+        group: what must be dropped or kept together (a tool call and its results, the parts of one message).
+        memory: handle on compressed key/value memory that only a local model can attend to.
+    """
+
+    id: str
+    role: str
+    kind: SegmentKind
+    text: str
+    tokens: int
+    sources: tuple[str, ...] = ()
+    pinned: bool = False
+    frozen: bool = False
+    group: str | None = None
+    memory: str | None = None
+
+    @property
+    def locked(self) -> bool:
+        """Whether the verbs refuse to change it."""
+        return self.pinned or self.frozen
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many prompt tokens a request may take.
+
+    Attributes:
+        window: tokens in all.
+        reserve: tokens of the window kept free for the answer.
+    """
+
+    window: int
+    reserve: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("budget", self.window, 1), ("reserve", self.reserve, 0)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InvalidInput(f"{name} must be a whole number of tokens, got {value!r}", param=name)
+            if value < least:
+                raise InvalidInput(f"{name} must be at least {least} tokens, got {value}", param=name)
+        if self.reserve >= self.window:
+            raise InvalidInput(f"reserve ({self.reserve}) leaves nothing of a budget of {self.window}", param="reserve")
+
+    @property
+    def limit(self) -> int:
+        """Tokens the rendered request may take."""
+        return self.window - self.reserve
+
+
+UNLIMITED = Budget(window=2**53)
+"""The budget of a request whose caller and model set none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One edit of the context.
+
+    Attributes:
+        step: the transform that made it.
+        action: what was done.
+        segments: ids of the segments it touched.
+        tokens: change in tokens; negative when it saved some.
+        why: the reason in a few words.
+    """
+
+    step: str
+    action: Action
+    segments: tuple[str, ...]
+    tokens: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What became of one event in one request.
+
+    Attributes:
+        event_id: the event.
+        item_id: handle for `restore`.
+        decision: its fate.
+        stage: the step that decided it; empty when it was kept.
+        reason: why.
+        tokens_before: cost in full.
+        tokens_after: cost as sent; 0 when it was left out.
+    """
+
+    event_id: str
+    item_id: str
+    decision: Verdict
+    stage: str
+    reason: str
+    tokens_before: int
+    tokens_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What one request was made of: each event of its history exactly once. Wire shape: `GET /v1/requests/{id}`.
+
+    Attributes:
+        id: request id.
+        session_id: session it belongs to.
+        model: target model as the caller named it.
+        exact: whether tokens were counted with the model's own tokenizer and template.
+        mode: off, observe or on.
+        policy: name of the policy used.
+        limit: prompt tokens allowed.
+        reserve: tokens kept free for the answer.
+        tokens: prompt tokens of the request as rendered.
+        parts: tokens by part: system, tools, state, retrieved, history, query.
+        stable_prefix_tokens: leading tokens that equal those of the session's last request.
+        action: pass, arrival, epoch or bypass.
+        reason: why that action.
+        items: the events' fates in order.
+        timings: milliseconds by stage.
+    """
+
+    id: str
+    session_id: str
+    model: str
+    exact: bool
+    mode: str
+    policy: str
+    limit: int
+    reserve: int
+    tokens: int
+    parts: Mapping[str, int]
+    stable_prefix_tokens: int
+    action: str
+    reason: str
+    items: tuple[Item, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
