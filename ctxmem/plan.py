@@ -107,7 +107,9 @@ class ContextPlan:
         counted = self.count.texts([t for s in old for t in (s.text, texts[s.id])])
         change = {s.id: after - before for s, before, after in zip(old, counted[::2], counted[1::2], strict=True)}
         new = tuple(
-            replace(s, text=texts[s.id], tokens=max(0, s.tokens + change[s.id])) if s.id in change else s
+            replace(s, text=texts[s.id], tokens=max(0, s.tokens + change[s.id]), shortened=True)
+            if s.id in change
+            else s
             for s in self.segments
         )
         return self._edited(new, Decision(step, action, tuple(change), _size(new) - _size(self.segments), why))
@@ -182,6 +184,7 @@ def layout(
     *,
     tools: bytes | None = None,
     frozen: Collection[str] = (),
+    shortened: Collection[str] = (),
 ) -> ContextPlan:
     """Lay messages out as a plan.
 
@@ -193,26 +196,32 @@ def layout(
         count: the target model's counter.
         tools: the request's tools as a JSON array.
         frozen: ids of messages that were sent before and must be replayed as they are.
+        shortened: ids of messages whose text is already a shortened form.
     """
     newest = next((message.id for message in reversed(messages) if message.role == "user"), "")
     groups = _groups(messages)
     segments = tuple(
-        replace(segment, group=groups.get(message.id, message.id), frozen=message.id in frozen)
+        replace(
+            segment,
+            group=groups.get(message.id, message.id),
+            pinned=segment.pinned or message.id == newest,
+            frozen=message.id in frozen,
+            shortened=message.id in shortened,
+        )
         for message, cost in zip(messages, count.messages(messages), strict=True)
-        for segment in _segments(message, cost, count, pinned=message.id == newest)
+        for segment in _segments(message, cost, count)
     )
     fixed = count.request(messages, tools) - _size(segments)
     return ContextPlan(segments, budget, count, sources=tuple(messages), tools=tools, fixed=fixed, original=segments)
 
 
-def _segments(message: Message, cost: int, count: Counter, *, pinned: bool) -> Iterable[Segment]:
+def _segments(message: Message, cost: int, count: Counter) -> Iterable[Segment]:
     """The message's parts as segments; the first carries the template's share of the tokens."""
     rest = count.texts([part.text for part in message.parts[1:]]) if len(message.parts) > 1 else []
     costs = [max(0, cost - sum(rest)), *rest]
     for i, (part, tokens) in enumerate(zip(message.parts, costs, strict=True)):
-        kind = _kind(message, part)
-        pinned = pinned or kind == "system"
-        yield Segment(f"{message.id}:{i}", message.role, kind, part.text, tokens, sources=(message.id,), pinned=pinned)
+        kind, system = _kind(message, part), message.role in chat.SYSTEM_ROLES
+        yield Segment(f"{message.id}:{i}", message.role, kind, part.text, tokens, sources=(message.id,), pinned=system)
 
 
 def _kind(message: Message, part: Part) -> SegmentKind:

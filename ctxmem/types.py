@@ -74,6 +74,7 @@ class Segment:
         frozen: it was sent before and is replayed byte for byte; the verbs refuse it outside an epoch.
         group: what must be dropped or kept together (a tool call and its results, the parts of one message).
         memory: handle on compressed key/value memory that only a local model can attend to.
+        shortened: its text is already a shortened form, which transforms do not shorten again.
     """
 
     id: str
@@ -86,6 +87,7 @@ class Segment:
     frozen: bool = False
     group: str | None = None
     memory: str | None = None
+    shortened: bool = False
 
     @property
     def locked(self) -> bool:

@@ -1,0 +1,61 @@
+"""Policies: which transforms run on what has just arrived, and which at an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ctxmem.errors import InvalidInput
+from ctxmem.ports import Scorer
+from ctxmem.registry import resolve
+from ctxmem.transform import Transform
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a context is kept small.
+
+    Attributes:
+        name: what callers ask for.
+        arrival: transforms for what is new in a request; the rest of the plan is frozen.
+        epoch: transforms for the opened plan; `fit` comes last.
+        high: share of the budget above which an epoch is considered.
+        low: share of the budget an epoch brings the context down to.
+    """
+
+    name: str
+    arrival: tuple[Transform, ...]
+    epoch: tuple[Transform, ...]
+    high: float = 0.8
+    low: float = 0.5
+
+
+def _none(scorer: Scorer) -> Policy:
+    """Nothing is shortened; whole turns leave, oldest first, when the budget forces it."""
+    del scorer
+    return Policy("none", (), (resolve("fit")(low=0.5),))
+
+
+def _balanced(scorer: Scorer) -> Policy:
+    """Fresh tool results are shortened as they arrive; at an epoch old turns are shortened, then the oldest leave."""
+    selective: Callable[..., Any] = resolve("selective")
+    arrival = selective(scorer=scorer)
+    epoch = selective(scorer=scorer, min_tokens=24, target=0.5, deadline=2.0)
+    return Policy("balanced", (arrival,), (epoch, resolve("fit")(low=0.5)))
+
+
+POLICIES: dict[str, Callable[[Scorer], Policy]] = {"none": _none, "balanced": _balanced}
+"""Name to builder; a builder takes the scorer that the policy's transforms share."""
+
+
+def policy(name: str, scorer: Scorer) -> Policy:
+    """The policy behind a name.
+
+    Raises:
+        InvalidInput: nobody knows the name.
+    """
+    build = POLICIES.get(name)
+    if build is None:
+        raise InvalidInput(f"unknown policy {name!r}; known: {', '.join(sorted(POLICIES))}", param="policy")
+    return build(scorer)
