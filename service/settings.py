@@ -22,7 +22,7 @@ PREFIX = "CTXMEM_"
 LOCAL = "local"
 """Name of the upstream that is the model worker."""
 
-_NOT_SETTINGS = frozenset({"CTXMEM_CONFIG", "CTXMEM_DATA"})
+_NOT_SETTINGS = frozenset({"CTXMEM_CONFIG", "CTXMEM_DATA", "CTXMEM_BASE_URL", "CTXMEM_API_KEY"})
 _PASSWORD = re.compile(r"(?<=://)([^/@\s]*):[^/@\s]*@")
 
 Folder = Annotated[Path, AfterValidator(Path.expanduser)]
@@ -176,6 +176,11 @@ def load(overrides: Mapping[str, Any] | None = None) -> Settings:
         raise ConfigError("; ".join(_explained(error))) from error
     except ValueError as error:  # the environment's JSON or the file's TOML
         raise ConfigError(str(error)) from error
+
+
+def environment(values: Mapping[str, Any]) -> dict[str, str]:
+    """The environment of a child process: this one's, and these settings by name."""
+    return {**os.environ, **{PREFIX + name.upper(): str(value) for name, value in values.items()}}
 
 
 def is_loopback(host: str) -> bool:
