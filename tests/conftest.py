@@ -59,12 +59,18 @@ def _is_here(host: Any) -> bool:
 sys.addaudithook(_refuse_outside)
 
 
+@pytest.fixture
+def refused() -> list[str]:
+    """The addresses beyond this machine that were reached for; a test that means to do so clears it."""
+    return _refused
+
+
 @pytest.fixture(autouse=True)
-def offline() -> Iterator[None]:
+def offline(refused: list[str]) -> Iterator[None]:
     """Fail a test that reached outside, even where the code under test swallowed the refusal."""
     yield
-    reached = _refused[:]
-    _refused.clear()
+    reached = refused[:]
+    refused.clear()
     assert not reached, f"reached for the network: {', '.join(reached)}"
 
 
