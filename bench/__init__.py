@@ -1,0 +1,1 @@
+"""Benchmarks of ctxmem: ratios between candidates of one run, never absolute claims."""
