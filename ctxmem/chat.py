@@ -82,6 +82,47 @@ def dump(wire: Wire, *, param: str = "messages") -> bytes:
         raise InvalidInput(f"{param} has no JSON form: {error}", param=param) from error
 
 
+def parse_all(messages: Sequence[bytes | Wire | Message]) -> tuple[Message, ...]:
+    """Read a list of messages.
+
+    Raises:
+        InvalidInput: it is not a list, or a message is wrong; `param` says which.
+    """
+    if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence):
+        raise InvalidInput(f"messages must be a list, got {type(messages).__name__}", param="messages")
+    return tuple(
+        message if isinstance(message, Message) else parse(message, param=f"messages[{i}]")
+        for i, message in enumerate(messages)
+    )
+
+
+def dump_all(objects: Sequence[Wire], *, param: str = "tools") -> bytes:
+    """Compact JSON array of objects.
+
+    Raises:
+        InvalidInput: it is not a list of objects with a JSON form.
+    """
+    if isinstance(objects, str | bytes | Mapping) or not isinstance(objects, Sequence):
+        raise InvalidInput(f"{param} must be a list, got {type(objects).__name__}", param=param)
+    return b"[" + b",".join(dump(wire, param=f"{param}[{i}]") for i, wire in enumerate(objects)) + b"]"
+
+
+def reply(answer: str | Wire) -> Wire:
+    """The assistant message in a text, a message or a whole chat completion.
+
+    Raises:
+        InvalidInput: there is none in it.
+    """
+    if isinstance(answer, str):
+        return {"role": "assistant", "content": answer}
+    dumped = answer.model_dump(exclude_none=True) if hasattr(answer, "model_dump") else answer
+    if isinstance(dumped, Mapping) and dumped.get("choices"):
+        dumped = dumped["choices"][0].get("message")
+    if not isinstance(dumped, Mapping):
+        raise InvalidInput("reply must be a text, a message or a chat completion", param="reply")
+    return {"role": "assistant", **dumped}
+
+
 def build(role: str, text: str, *, id: str = "") -> Message:
     """A new message with one text."""
     return Message(role, (Part("text", text),), id=id, raw=dump({"role": role, "content": text}))

@@ -46,6 +46,7 @@ class LiveItem:
         pruned: whether `message` is a shortened form of the event.
         header: whether it is one of the leading system messages.
         booked: whether the ledger has an entry for it.
+        rewritten: whether `message` has other bytes than the event, pruned or as the client sends it now.
     """
 
     message: Message
@@ -55,6 +56,7 @@ class LiveItem:
     pruned: bool = False
     header: bool = False
     booked: bool = False
+    rewritten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Live:
         sent: hash and tokens of each message of the branch's last request.
         surroundings: hash of the last request's model and tools; empty before the first.
         at: when the last request was built, seconds since 1970.
+        gone: tokens, unedited, of the branch's events that are no longer sent.
     """
 
     session: Session
@@ -76,6 +79,7 @@ class Live:
     sent: tuple[tuple[bytes, int], ...] = ()
     surroundings: bytes = b""
     at: float = 0.0
+    gone: int = 0
 
 
 def seed(*names: str) -> bytes:

@@ -1,0 +1,295 @@
+"""The manager: `prepare` a context, `record` the answer. Everything else reads what these two wrote."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ctxmem import chat
+from ctxmem.compressors.remembered import Remembered
+from ctxmem.errors import Conflict, InvalidInput, NotFound
+from ctxmem.ids import parse_item
+from ctxmem.manager import receipts
+from ctxmem.manager.build import Built, build
+from ctxmem.manager.calls import Appended, Call, Prepared, Replay
+from ctxmem.manager.engine import Engine, open_engine
+from ctxmem.manager.session import SessionView
+from ctxmem.manager.writes import Writes
+from ctxmem.plan import ContextPlan
+from ctxmem.policy import Policy, policy
+from ctxmem.records import Erasure, RequestRecord
+from ctxmem.types import Budget, Message, Receipt
+
+__all__ = ["Appended", "Call", "ContextManager", "Prepared", "Replay", "SessionView"]
+
+Messages = Sequence[Mapping[str, Any] | Message]
+"""Messages in the OpenAI chat shape."""
+
+
+_MOST_TENANTS = 1024
+_MOST_SESSIONS = 10_000
+
+
+def _checked_id(session_id: str | None) -> str | None:
+    """A session id as the caller gave it.
+
+    Raises:
+        InvalidInput: empty, too long, or with control characters.
+    """
+    if session_id is None:
+        return None
+    if not isinstance(session_id, str) or not 0 < len(session_id) <= 256 or not session_id.isprintable():
+        raise InvalidInput("a session id is 1 to 256 printable characters", param="session_id")
+    return session_id
+
+
+class ContextManager:
+    """Keeps sessions whole in a database and builds the context of each call under a token budget.
+
+    >>> cm = ContextManager("sqlite:///:memory:")
+    >>> plan = cm.prepare("chat-42", [{"role": "user", "content": "Hello"}], budget=1024)
+    >>> plan.messages()
+    [{'role': 'user', 'content': 'Hello'}]
+    >>> event_id = cm.record("chat-42", "Hi! What can I do for you?")
+    """
+
+    def __init__(
+        self,
+        url: str | Engine = "sqlite:///ctxmem.db",
+        *,
+        tenant: str = "default",
+        model: str = "",
+        policy: str = "balanced",
+        scorer: str = "lexical",
+        redis_url: str | None = None,
+    ) -> None:
+        """Open a manager.
+
+        Args:
+            url: the database, or an engine that is already open.
+            tenant: whose data this manager sees.
+            model: target model when a call names none; decides how tokens are counted. Empty means an estimate.
+            policy: name of the policy when a call names none.
+            scorer: `lexical`, or a language model by packaged name, path or hub id.
+            redis_url: a shared cache; None keeps it in this process.
+        """
+        opened = url if isinstance(url, Engine) else open_engine(url, redis_url=redis_url, scorer=scorer)
+        self.engine = opened
+        self.tenant = tenant
+        self._model = model
+        self._policy = policy
+        self._scorer = Remembered(opened.scorer, opened.cache, tenant, opened.background)
+        self._policies: dict[str, Policy] = {}
+        self._writes = Writes(opened, tenant)
+        self._last: OrderedDict[str, str] = OrderedDict()
+        self._siblings: dict[str, ContextManager] = {tenant: self}
+        self.policy_named(policy)
+
+    def for_tenant(self, tenant: str) -> ContextManager:
+        """The same manager in another tenant's scope."""
+        known = self._siblings.get(tenant)
+        if known is None:
+            known = ContextManager(self.engine, tenant=tenant, model=self._model, policy=self._policy)
+            known._siblings = self._siblings
+            while len(self._siblings) >= _MOST_TENANTS:
+                self._siblings.pop(next(iter(self._siblings)))
+            self._siblings[tenant] = known
+        return known
+
+    def policy_named(self, name: str) -> Policy:
+        """The policy behind a name.
+
+        Raises:
+            InvalidInput: nobody knows the name.
+        """
+        if name not in self._policies:
+            self._policies[name] = policy(name, self._scorer)
+        return self._policies[name]
+
+    def prepare(
+        self,
+        session: str | None,
+        messages: Messages,
+        budget: int | Budget | None = None,
+        *,
+        model: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        policy: str | None = None,
+    ) -> ContextPlan:
+        """Log what is new and build the context to send.
+
+        Args:
+            session: the session's id; None lets the history find it.
+            messages: all history, or only what is new since the last call.
+            budget: prompt tokens allowed.
+            model: target model; decides how tokens are counted.
+            tools: tools of the request; they count.
+            policy: name of the policy.
+
+        Raises:
+            InvalidInput: a message or an argument is wrong; nothing was logged.
+            BudgetError: the pinned minimum does not fit; the messages are logged all the same.
+            StoreError: the database is out of reach; nothing was logged.
+        """
+        call = Call(
+            messages=chat.parse_all(messages),
+            model=model or self._model,
+            session_id=_checked_id(session),
+            budget=budget if isinstance(budget, Budget) or budget is None else Budget(budget),
+            tools=chat.dump_all(tools) if tools else None,
+            policy=policy,
+        )
+        prepared = self.build(call)
+        return replace(prepared.plan, receipt=self.receipt(prepared.request_id))
+
+    def record(self, session: str, reply: str | Mapping[str, Any] | Message) -> str:
+        """Log the answer to the session's last request; returns its event id.
+
+        Args:
+            session: the session's id.
+            reply: the assistant's text, message, or a whole chat completion.
+        """
+        message = reply if isinstance(reply, Message) else chat.parse(chat.reply(reply), param="reply")
+        last = self._last.get(session)
+        recorded = self.answer(last, message.raw) if last is not None else None
+        return recorded or self.append(session, [message]).event_ids[0]
+
+    def build(self, call: Call) -> Prepared:
+        """Build a context; everything about it is durable on return.
+
+        Raises:
+            InvalidInput, BudgetError, StoreError: as `prepare`.
+            Conflict: other writers kept coming first.
+        """
+        chosen = self.policy_named(call.policy or self._policy)
+        built = self._writes.build(call, lambda arrival: build(call, arrival, chosen, self.engine.counters(call.model)))
+        request = built.batch.request
+        if request is None:
+            raise Conflict("the context was not written")
+        self._remember(request)
+        if built.refused is not None and call.mode == "on":
+            raise built.refused
+        self._score_ahead(built)
+        messages = built.messages if call.mode == "on" else call.messages
+        return Prepared(
+            request_id=request.id,
+            session_id=request.session_id,
+            plan=built.plan,
+            messages=messages,
+            changed=[m.raw for m in messages] != [m.raw for m in call.messages],
+            receipt=receipts.receipt(request),
+            tokens_before=built.before,
+            tokens_after=request.tokens,
+        )
+
+    def answer(
+        self, request_id: str, raw: bytes | None, *, complete: bool = True, usage: Mapping[str, int] | None = None
+    ) -> str | None:
+        """Log the answer to a request; durable on return. A second answer becomes a branch.
+
+        Args:
+            request_id: the request.
+            raw: the assistant message's JSON; None when there was none.
+            complete: False when the answer was cut off.
+            usage: the upstream's own token counts.
+
+        Returns:
+            The answer's event id; None without an answer.
+        """
+        message = chat.parse(raw, param="reply") if raw is not None else None
+        return self._writes.answer(self._request(request_id), message, complete=complete, usage=usage or {})
+
+    def append(
+        self,
+        session_id: str,
+        messages: Messages,
+        *,
+        expected_revision: int | None = None,
+        idempotency_key: str | None = None,
+        user_id: str = "",
+    ) -> Appended:
+        """Log messages without building a context.
+
+        Raises:
+            InvalidInput: a message is wrong; nothing was logged.
+            Conflict: the session's revision is not the expected one, or the key was used for something else.
+        """
+        checked = _checked_id(session_id) or ""
+        return self._writes.append(
+            checked, chat.parse_all(messages), expected=expected_revision, key=idempotency_key, user_id=user_id
+        )
+
+    def receipt(self, request_id: str) -> Receipt:
+        """The account of a request: each event of its history exactly once."""
+        request = self._request(request_id)
+        return receipts.receipt(request, receipts.items(*receipts.seen(self.engine.store, self.tenant, request)))
+
+    def replay(self, request_id: str, *, budget: Budget | None = None, policy: str | None = None) -> Replay:
+        """Build a request again from the log; nothing is written.
+
+        Without arguments it gives the bytes that were sent. With a budget or a policy it shows what they would have
+        made of the same history.
+        """
+        request = self._request(request_id)
+        events, entries = receipts.seen(self.engine.store, self.tenant, request)
+        if budget is None and policy is None:
+            messages = receipts.rendered(events, entries)
+            account = receipts.receipt(request, receipts.items(events, entries))
+            return Replay(messages, receipts.is_identical(request, messages), account)
+        tools = self.engine.store.artifact(self.tenant, request.tools_sha) if request.tools_sha else None
+        chosen = self.policy_named(policy or request.policy)
+        limits = budget or Budget(request.limit + request.reserve, request.reserve)
+        return receipts.rebuilt(request, events, chosen, self.engine.counters(request.model), limits, tools)
+
+    def restore(self, item_id: str) -> dict[str, Any]:
+        """The original of anything a request shortened or left out."""
+        return chat.decode(self.original(item_id))
+
+    def original(self, item_id: str) -> bytes:
+        """The same, byte for byte as it came.
+
+        Raises:
+            NotFound: this tenant has no such item.
+        """
+        kind, name = parse_item(item_id)
+        if kind == "event":
+            event = self.engine.store.event(self.tenant, name)
+            found = event.raw if event is not None else None
+        else:
+            found = self.engine.store.artifact(self.tenant, name)
+        if found is None:
+            raise NotFound(f"no item {item_id!r}")
+        return found
+
+    def session(self, session_id: str, *, user_id: str = "") -> SessionView:
+        """A session by id; it need not exist yet."""
+        return SessionView(self, _checked_id(session_id) or "", user_id)
+
+    def erase_user(self, user_id: str) -> Erasure:
+        """Erase everything of a user: rows, originals, cached state."""
+        for session in self.engine.store.sessions(self.tenant, user_id=user_id, limit=1_000_000):
+            self.engine.hot.drop(self.tenant, session.id)
+        return self.engine.store.erase_user(self.tenant, user_id)
+
+    def close(self) -> None:
+        """Finish what is queued and close the database."""
+        self.engine.close()
+
+    def _request(self, request_id: str) -> RequestRecord:
+        return receipts.find_request(self.engine.store, self.tenant, request_id)
+
+    def _remember(self, request: RequestRecord) -> None:
+        """Note the session's last request, for `record`."""
+        self._last[request.session_id] = request.id
+        self._last.move_to_end(request.session_id)
+        if len(self._last) > _MOST_SESSIONS:
+            self._last.popitem(last=False)
+
+    def _score_ahead(self, built: Built) -> None:
+        """Have what just arrived scored while nobody waits, for the epoch to come."""
+        new = {event.id for event in built.batch.events if event.role in ("user", "tool")}
+        self._scorer.ahead(
+            [s.text for s in built.plan.segments if s.id.rpartition(":")[0] in new and s.kind != "opaque"]
+        )

@@ -1,0 +1,233 @@
+"""Which session, which branch, and what is new: the first thing that happens to a call.
+
+Clients come in two styles. `full` ones resend all history with every request; `delta` ones send only what is new and
+name a session. The chain of message hashes tells them apart, finds the session when nobody names it, makes a retry find
+what it already logged, and turns an edited history into a branch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import takewhile
+
+from ctxmem import chat
+from ctxmem.errors import InvalidInput
+from ctxmem.ids import new_id
+from ctxmem.ledger import Live, LiveItem, chain, link, seed
+from ctxmem.manager.calls import Call
+from ctxmem.manager.hot import HotStates
+from ctxmem.ports import Store
+from ctxmem.records import Branch, Event, Session
+from ctxmem.types import Message
+
+identity = lru_cache(maxsize=4096)(chat.identity)
+"""`chat.identity`, remembered: clients resend the same bytes with every request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A call with its place in the log.
+
+    Attributes:
+        live: the branch as it was, with the session's and the tip's new values not yet in it.
+        session: the session's new head.
+        branch: the branch's new tip.
+        items: what the request is made of: header, what is live, what is new.
+        events: the new events.
+        superseded: items whose system message the client took back.
+    """
+
+    live: Live
+    session: Session
+    branch: Branch
+    items: tuple[LiveItem, ...]
+    events: tuple[Event, ...]
+    superseded: tuple[LiveItem, ...]
+
+
+@dataclass(slots=True)
+class _Log:
+    """Appends messages to a branch: the tip moves, events and items pile up."""
+
+    session: Session
+    branch: Branch
+    events: list[Event] = field(default_factory=list)
+    items: list[LiveItem] = field(default_factory=list)
+
+    def add(self, message: Message, *, hash: bytes, header: bool = False, origin: str = "client") -> None:
+        """Append one message under its chain hash; a header leaves the conversation's tip where it is."""
+        event = Event(
+            id=new_id("ev"),
+            session_id=self.session.id,
+            branch=self.branch.number,
+            seq=self.session.events,
+            depth=self.branch.depth,
+            parent_id=self.branch.tip_id,
+            chain=hash,
+            role=message.role,
+            raw=message.raw or b"",
+            origin=origin,
+            request_id=None,
+            at=time.time(),
+        )
+        self.session = replace(self.session, events=self.session.events + 1)
+        tip = self.branch.tip_chain if header else hash
+        self.branch = replace(self.branch, depth=event.depth + 1, tip_id=event.id, tip_chain=tip)
+        self.events.append(event)
+        self.items.append(LiveItem(replace(message, id=event.id), hash, event.depth, header=header))
+
+
+def arrive(call: Call, tenant: str, hot: HotStates, store: Store) -> Arrival:
+    """Find the call's session and branch, and what in it is new.
+
+    Raises:
+        InvalidInput: there are no messages.
+    """
+    if not call.messages:
+        raise InvalidInput("messages must not be empty", param="messages")
+    header = tuple(takewhile(lambda message: message.role in chat.SYSTEM_ROLES, call.messages))
+    rest = call.messages[len(header) :]
+    names = [identity(message.raw or b"") for message in rest]
+    session, root = _session(call, header, names, tenant, hot, store)
+    live = hot.load(tenant, session, session.branch)
+    style = _style(call, session, rest, chain(root, names), live)
+    if style == "delta" and live.branch.depth:
+        hashes, new = _delta(call, live, names)
+    else:
+        hashes = chain(root, names)
+        live, new = _full(hashes, live, root, tenant, hot, store)
+    log = _Log(replace(session, style=_shown(style, session, rest), branch=live.branch.number), live.branch)
+    superseded = _log_header(header, live, log, keep=style == "delta" and not header)
+    for message, name in zip(rest[new:], hashes[new:], strict=True):
+        log.add(message, hash=name)
+    sent_now = dict(zip(hashes, rest, strict=True)) if style == "full" else {}
+    gone = {item.message.id for item in superseded}
+    kept = [_as_sent_now(item, sent_now) for item in live.items if item.message.id not in gone]
+    items = sorted([*kept, *log.items], key=lambda item: not item.header)
+    if not any(not item.header for item in items) and not header:
+        raise InvalidInput("messages must not be empty", param="messages")
+    branches = max(log.session.branches, live.branch.number + 1)
+    return Arrival(
+        live, replace(log.session, branches=branches), log.branch, tuple(items), tuple(log.events), superseded
+    )
+
+
+def follow(live: Live, message: Message, *, origin: str) -> tuple[Session, Branch, Event, LiveItem]:
+    """Append one message to a branch: the session's and the branch's new values, the event and its item."""
+    log = _Log(live.session, live.branch)
+    log.add(message, hash=link(live.branch.tip_chain, identity(message.raw or b"")), origin=origin)
+    return log.session, log.branch, log.events[0], log.items[0]
+
+
+def fork(live: Live, at: int, tip: Event | None, root: bytes) -> Live:
+    """A new branch of a session that shares the first `at` events of another.
+
+    Args:
+        live: the branch to fork from.
+        at: events shared.
+        tip: the last of them; None when nothing is shared.
+        root: the session's seed, the tip's chain when nothing is shared.
+    """
+    number = live.session.branches
+    branch = Branch(
+        session_id=live.session.id,
+        number=number,
+        parent=live.branch.number,
+        fork_depth=at,
+        fork_turn=live.session.turn,
+        tip_id=tip.id if tip is not None else None,
+        tip_chain=tip.chain if tip is not None else root,
+        depth=at,
+        epoch=live.branch.epoch,
+    )
+    items = tuple(item for item in live.items if item.depth < at)
+    return replace(live, branch=branch, items=items, gone=live.gone if at else 0)
+
+
+def _session(
+    call: Call, header: Sequence[Message], names: Sequence[bytes], tenant: str, hot: HotStates, store: Store
+) -> tuple[Session, bytes]:
+    """The call's session, new or known, and the root of its chain."""
+    now = time.time()
+    if call.session_id is not None:
+        root = seed("session", call.session_id)
+        known = hot.session(tenant, call.session_id)
+        return known or Session(call.session_id, user_id=call.user_id, created_at=now), root
+    root = seed("chain", call.user_id, *(identity(message.raw or b"").hex() for message in header))
+    if call.retry or any(message.role == "assistant" for message in call.messages):
+        hashes = chain(root, names)
+        found = hot.owner(tenant, hashes)
+        if found is None:
+            event = store.known(tenant, hashes)
+            found = event.session_id if event is not None else None
+        known = hot.session(tenant, found) if found is not None else None
+        if known is not None:
+            return known, root
+    return Session(new_id("s"), user_id=call.user_id, style="full", created_at=now), root
+
+
+def _style(call: Call, session: Session, rest: Sequence[Message], hashes: Sequence[bytes], live: Live) -> str:
+    """Whether the caller resends all history or sends what is new.
+
+    A session that nobody named is found by its history, so its caller resends it. Else what the session has shown
+    before decides, and the first time whether anything in the request is known.
+    """
+    if call.history != "auto":
+        return call.history
+    if call.session_id is None or session.style or not live.branch.depth:
+        return session.style or "full"
+    resent = any(item.chain in hashes for item in live.items) or any(m.role == "assistant" for m in rest)
+    return "full" if resent else "delta"
+
+
+def _shown(style: str, session: Session, rest: Sequence[Message]) -> str:
+    """The style to remember: a request without an answer in it does not yet prove that all history is resent."""
+    return style if style == "delta" or any(m.role == "assistant" for m in rest) else session.style
+
+
+def _full(hashes: list[bytes], live: Live, root: bytes, tenant: str, hot: HotStates, store: Store) -> tuple[Live, int]:
+    """The branch that a full history continues, and how many of its messages are known."""
+    if live.branch.tip_chain in hashes:
+        return live, hashes.index(live.branch.tip_chain) + 1
+    if not live.branch.depth:
+        return replace(live, branch=replace(live.branch, tip_chain=root)), 0
+    known = store.known(tenant, hashes, live.session.id)
+    if known is None:
+        return fork(live, 0, None, root), 0
+    if known.branch != live.branch.number:
+        live = hot.load(tenant, live.session, known.branch)
+    position = hashes.index(known.chain) + 1
+    return (live if live.branch.tip_chain == known.chain else fork(live, known.depth + 1, known, root)), position
+
+
+def _delta(call: Call, live: Live, names: Sequence[bytes]) -> tuple[list[bytes], int]:
+    """Chain hashes of messages that come after the tip, and how many of them a retry has logged before."""
+    if call.retry:
+        said = [item for item in live.items if not item.header]
+        tail, before = said[-len(names) :], said[: -len(names)]
+        hashes = [item.chain for item in tail]
+        if hashes == chain(before[-1].chain if before else seed("session", live.session.id), names):
+            return hashes, len(names)
+    return chain(live.branch.tip_chain, names), 0
+
+
+def _log_header(header: Sequence[Message], live: Live, log: _Log, *, keep: bool) -> tuple[LiveItem, ...]:
+    """Log system messages that changed; returns the items they take the place of."""
+    old = [item for item in live.items if item.header]
+    if keep or [identity(i.message.raw or b"") for i in old] == [identity(m.raw or b"") for m in header]:
+        return ()
+    for message in header:
+        salt = seed("header", str(log.session.events))
+        log.add(message, hash=link(link(log.branch.tip_chain, salt), identity(message.raw or b"")), header=True)
+    return tuple(old)
+
+
+def _as_sent_now(item: LiveItem, sent_now: Mapping[bytes, Message]) -> LiveItem:
+    """The item with the bytes its client sends today, unless it goes out shortened."""
+    now = sent_now.get(item.chain)
+    if now is None or item.pruned or now.raw == item.message.raw:
+        return item
+    return replace(item, message=replace(now, id=item.message.id), rewritten=True)

@@ -1,0 +1,98 @@
+"""The parts a manager works with, joined once and shared by all tenants."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ctxmem.errors import ModelError
+from ctxmem.manager.hot import HotStates
+from ctxmem.ports import Cache, Counter, Scorer, Store
+
+_STRIPES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Store, caches and models behind every tenant's manager.
+
+    Attributes:
+        store: the truth.
+        cache: what may be forgotten.
+        counters: gives the counter of a target model; asked anew for every request.
+        scorer: self-information for the policies.
+        background: one thread for work that nobody waits for.
+        hot: states of the sessions in use.
+        locks: one of them is held while a session is read and written.
+    """
+
+    store: Store
+    cache: Cache
+    counters: Callable[[str], Counter]
+    scorer: Scorer
+    background: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="ctxmem-ahead")
+    )
+    hot: HotStates = field(init=False)
+    locks: tuple[threading.Lock, ...] = field(default_factory=lambda: tuple(threading.Lock() for _ in range(_STRIPES)))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hot", HotStates(self.store, self.cache))
+
+    def lock(self, tenant: str, session_id: str) -> threading.Lock:
+        """The lock that orders this process's writes to a session."""
+        return self.locks[hash((tenant, session_id)) % _STRIPES]
+
+    def close(self) -> None:
+        """Finish what is queued and let go of everything."""
+        self.background.shutdown(cancel_futures=True)
+        self.store.close()
+
+
+def open_engine(
+    url: str, *, redis_url: str | None = None, scorer: str = "lexical", cache_dir: Path | None = None
+) -> Engine:
+    """An engine in this process: SQL by URL, Redis when there is one, models loaded when first needed.
+
+    Args:
+        url: SQLAlchemy URL, such as `sqlite:///ctxmem.db` or `postgresql+psycopg://…`.
+        redis_url: shared cache; None keeps the cache in this process.
+        scorer: `lexical`, or a language model by packaged name, path or hub id.
+        cache_dir: where converted models are kept.
+
+    Raises:
+        ModelError: the scorer's model is missing.
+        StoreError: the database cannot be opened.
+    """
+    from ctxmem.stores.sql import SqlStore
+    from ctxmem.tokens.resolve import counter_for
+
+    def counters(model: str) -> Counter:
+        return counter_for(model, cache_dir=cache_dir)
+
+    return Engine(SqlStore(url), _cache(redis_url), counters, _scorer(scorer, cache_dir))
+
+
+def _cache(redis_url: str | None) -> Cache:
+    if redis_url is None:
+        from ctxmem.stores.memory import MemoryCache
+
+        return MemoryCache()
+    from ctxmem.stores.redis import RedisCache
+
+    return RedisCache(redis_url)
+
+
+def _scorer(name: str, cache_dir: Path | None) -> Scorer:
+    if name == "lexical":
+        from ctxmem.compressors.lexical import Lexical
+
+        return Lexical()
+    try:
+        from ctxmem.lm.causal import CausalLM
+    except ImportError as error:
+        raise ModelError(f'scorer {name!r} needs torch and transformers: pip install "ctxmem[models]"') from error
+    return CausalLM.load(name, cache_dir=cache_dir)

@@ -1,0 +1,159 @@
+"""Hot state of sessions: in the process, in the shared cache, or rebuilt from the store.
+
+The store is the truth. A state that is out of date loses its compare-and-set at the next write and is loaded again, so
+nothing here can make a request wrong, only slower.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ctxmem import chat
+from ctxmem.ledger import Live, LiveItem
+from ctxmem.ports import Cache, Store
+from ctxmem.records import Branch, Event, LedgerEntry, Session
+
+_TTL_SECONDS = 3600.0
+
+
+class HotStates:
+    """The newest states, by tenant, session and branch. Safe for threads."""
+
+    def __init__(self, store: Store, cache: Cache, *, capacity: int = 256) -> None:
+        self._store = store
+        self._cache = cache
+        self._capacity = capacity
+        self._sessions: OrderedDict[tuple[str, str], dict[int, Live]] = OrderedDict()
+        self._tips: dict[tuple[str, bytes], str] = {}
+        self._lock = threading.Lock()
+
+    def session(self, tenant: str, session_id: str) -> Session | None:
+        """The session's head as last seen here, else from the store."""
+        with self._lock:
+            lives = self._sessions.get((tenant, session_id))
+            if lives:
+                return next(iter(lives.values())).session
+        return self._store.session(tenant, session_id)
+
+    def load(self, tenant: str, session: Session, number: int) -> Live:
+        """The state of a branch."""
+        with self._lock:
+            live = self._sessions.get((tenant, session.id), {}).get(number)
+        if live is not None:
+            return replace(live, session=session)
+        return self._recall(tenant, session, number) or self._rebuild(tenant, session, number)
+
+    def owner(self, tenant: str, chains: list[bytes]) -> str | None:
+        """The session whose tip stands last in `chains`, when it is hot."""
+        with self._lock:
+            return next((self._tips[tenant, c] for c in reversed(chains) if (tenant, c) in self._tips), None)
+
+    def put(self, tenant: str, live: Live) -> None:
+        """Keep a state that has just been written; the session's other branches stay as they are."""
+        key = (tenant, live.session.id)
+        with self._lock:
+            lives = self._sessions.pop(key, {})
+            old = lives.pop(live.branch.number, None)
+            if old is not None:
+                self._tips.pop((tenant, old.branch.tip_chain), None)
+            others = {number: replace(other, session=live.session) for number, other in lives.items()}
+            self._sessions[key] = {live.branch.number: live, **others}
+            self._tips[tenant, live.branch.tip_chain] = live.session.id
+            while len(self._sessions) > self._capacity:
+                self._forget(*self._sessions.popitem(last=False))
+        self._cache.put(tenant, _cache_key(live.session.id, live.branch.number), _dump(live), ttl=_TTL_SECONDS)
+
+    def drop(self, tenant: str, session_id: str) -> int:
+        """Forget a session here and in the shared cache; returns the cache keys removed."""
+        with self._lock:
+            lives = self._sessions.pop((tenant, session_id), {})
+            self._forget((tenant, session_id), lives)
+        numbers = range(max(lives, default=0) + 1)
+        return self._cache.drop(tenant, [_cache_key(session_id, number) for number in numbers])
+
+    def _forget(self, key: tuple[str, str], lives: Mapping[int, Live]) -> None:
+        for live in lives.values():
+            self._tips.pop((key[0], live.branch.tip_chain), None)
+
+    def _recall(self, tenant: str, session: Session, number: int) -> Live | None:
+        """The state from the shared cache, if it is the session's present one."""
+        found = self._cache.get(tenant, _cache_key(session.id, number))
+        state = json.loads(found) if found else {}
+        if state.get("revision") != session.revision:
+            return None
+        branch = self._store.branch(tenant, session.id, number)
+        events = {e.id: e for e in self._store.events_by_id(tenant, [item[0] for item in state["items"]])}
+        if branch is None or len(events) != len(state["items"]):
+            return None
+        items = tuple(_item(events[item[0]], item) for item in state["items"])
+        sent = tuple((bytes.fromhex(h), tokens) for h, tokens in state["sent"])
+        return Live(session, branch, items, sent, bytes.fromhex(state["surroundings"]), state["at"], state["gone"])
+
+    def _rebuild(self, tenant: str, session: Session, number: int) -> Live:
+        """The state from the log and the ledger alone."""
+        branch = self._store.branch(tenant, session.id, number) or Branch(session.id, number)
+        entries = self._store.ledger(tenant, session.id, number)
+        events = self._store.history(tenant, session.id, number)
+        gone = sum(entries[e.id].tokens_before for e in events if e.id in entries and is_gone(entries[e.id]))
+        items = [_booked(e, entries.get(e.id)) for e in events if e.id not in entries or not is_gone(entries[e.id])]
+        items.sort(key=lambda item: not item.header)
+        return Live(session, branch, tuple(items), gone=gone)
+
+
+def is_gone(entry: LedgerEntry) -> bool:
+    """Whether the event is no longer rendered as a message of its own."""
+    return entry.decision in ("dropped", "folded", "consolidated")
+
+
+def rendering(event: Event, entries: Mapping[str, LedgerEntry]) -> bytes:
+    """The message's JSON as the ledger sends it."""
+    entry = entries.get(event.id)
+    return entry.rendered if entry is not None and entry.rendered is not None else event.raw
+
+
+def _booked(event: Event, entry: LedgerEntry | None) -> LiveItem:
+    if entry is None:
+        return LiveItem(replace(chat.parse(event.raw), id=event.id), event.chain, event.depth)
+    return LiveItem(
+        message=replace(chat.parse(entry.rendered or event.raw), id=event.id),
+        chain=event.chain,
+        depth=event.depth,
+        before=entry.tokens_before,
+        pruned=entry.decision == "pruned",
+        header=entry.stage == "header",
+        booked=True,
+        rewritten=entry.rendered is not None,
+    )
+
+
+def _item(event: Event, row: list[Any]) -> LiveItem:
+    """The item that `_dump` wrote as `row`."""
+    _, before, pruned, header, booked, text = row
+    message = replace(chat.parse(text.encode() if text is not None else event.raw), id=event.id)
+    return LiveItem(message, event.chain, event.depth, before, pruned, header, booked, text is not None)
+
+
+def _cache_key(session_id: str, number: int) -> str:
+    return f"live:{session_id}:{number}"
+
+
+def _dump(live: Live) -> bytes:
+    """Compact JSON: ids and what the ledger changed; the originals stay in the store."""
+    items = [
+        [i.message.id, i.before, i.pruned, i.header, i.booked, (i.message.raw or b"").decode() if i.rewritten else None]
+        for i in live.items
+    ]
+    state = {
+        "revision": live.session.revision,
+        "items": items,
+        "sent": [[h.hex(), tokens] for h, tokens in live.sent],
+        "surroundings": live.surroundings.hex(),
+        "at": live.at,
+        "gone": live.gone,
+    }
+    return json.dumps(state, separators=(",", ":")).encode()

@@ -1,0 +1,154 @@
+"""Writes to a session, in order: read its state, work out a batch, compare-and-set; again when somebody was first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from ctxmem import chat
+from ctxmem.errors import Conflict, InvalidInput
+from ctxmem.ledger import Live, link, seed
+from ctxmem.manager.arrive import Arrival, arrive, follow, fork, identity
+from ctxmem.manager.build import Built
+from ctxmem.manager.calls import Appended, Call
+from ctxmem.manager.engine import Engine
+from ctxmem.records import Batch, Event, RequestRecord, Session
+from ctxmem.types import Message
+
+_TRIES = 20
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """The three writes of one tenant: a request, an answer, an append.
+
+    Attributes:
+        engine: the shared parts.
+        tenant: whose sessions these are.
+    """
+
+    engine: Engine
+    tenant: str
+
+    def build(self, call: Call, plan: Callable[[Arrival], Built]) -> Built:
+        """Log a call and the context planned for it."""
+
+        def attempt() -> Built:
+            arrival = arrive(call, self.tenant, self.engine.hot, self.engine.store)
+            built = plan(arrival)
+            self._write(built.batch, built.live)
+            return built
+
+        return self._in_order(call.session_id or "", attempt)
+
+    def answer(
+        self, request: RequestRecord, message: Message | None, *, complete: bool, usage: Mapping[str, int]
+    ) -> str | None:
+        """Log an answer after the request it answers; the same answer again is the same event."""
+        status = "answered" if message is not None and complete else "cut" if message is not None else "failed"
+        request = replace(request, status=status, usage=usage)
+        return self._in_order(request.session_id, lambda: self._answer(request, message, complete=complete))
+
+    def append(
+        self, session_id: str, messages: Sequence[Message], *, expected: int | None, key: str | None, user_id: str
+    ) -> Appended:
+        """Log messages at the tip of the session's newest branch."""
+        if not messages:
+            raise InvalidInput("messages must not be empty", param="messages")
+        return self._in_order(
+            session_id,
+            lambda: self._append(session_id, messages, expected=expected, key=key, user_id=user_id),
+            tries=_TRIES if expected is None else 1,
+        )
+
+    def _answer(self, request: RequestRecord, message: Message | None, *, complete: bool) -> str | None:
+        session = self._session(request.session_id)
+        live = self.engine.hot.load(self.tenant, session, request.branch)
+        if message is None:
+            head = replace(session, revision=session.revision + 1)
+            self._write(Batch(head, session.revision, request=request), replace(live, session=head))
+            return None
+        if live.branch.depth > request.depth:
+            live, known = self._sibling(live, request, message)
+            if known is not None:
+                return known
+        head, branch, event, item = follow(live, message, origin="upstream")
+        head = replace(
+            head,
+            revision=session.revision + 1,
+            branch=branch.number,
+            branches=max(head.branches, branch.number + 1),
+            updated_at=time.time(),
+        )
+        event = replace(event, request_id=request.id, complete=complete)
+        batch = Batch(
+            head, session.revision, branch=branch, events=(event,), request=replace(request, reply_id=event.id)
+        )
+        self._write(batch, replace(live, session=head, branch=branch, items=(*live.items, item)))
+        return event.id
+
+    def _sibling(self, live: Live, request: RequestRecord, message: Message) -> tuple[Live, str | None]:
+        """A branch at the request's own tip, which others have moved past; or the event that is this very answer."""
+        seen = self.engine.store.history(self.tenant, request.session_id, request.branch, stop=request.depth)
+        tip = next((event for event in reversed(seen) if event.role not in chat.SYSTEM_ROLES), None)
+        root = seed("session", request.session_id)
+        hash = link(tip.chain if tip is not None else root, identity(message.raw or b""))
+        known = self.engine.store.known(self.tenant, [hash], request.session_id)
+        if known is not None:
+            return live, known.id
+        return fork(live, request.depth, tip, root), None
+
+    def _append(
+        self, session_id: str, messages: Sequence[Message], *, expected: int | None, key: str | None, user_id: str
+    ) -> Appended:
+        now = time.time()
+        session = self.engine.hot.session(self.tenant, session_id)
+        session = session or Session(session_id, user_id=user_id, created_at=now)
+        if expected is not None and expected != session.revision and key is None:
+            raise Conflict(f"session {session_id!r} is at revision {session.revision}, not {expected}")
+        live = self.engine.hot.load(self.tenant, session, session.branch)
+        if not live.branch.depth:
+            live = replace(live, branch=replace(live.branch, tip_chain=seed("session", session_id)))
+        events: list[Event] = []
+        for message in messages:
+            head, branch, event, item = follow(live, message, origin="client")
+            live = replace(live, session=head, branch=branch, items=(*live.items, item))
+            events.append(event)
+        head = replace(live.session, revision=session.revision + 1, updated_at=now)
+        wanted = session.revision if expected is None else expected
+        batch = Batch(
+            replace(head, revision=wanted + 1), wanted, branch=live.branch, events=tuple(events), idempotency_key=key
+        )
+        stored = self._write(batch, replace(live, session=head))
+        return Appended(stored.session.revision, tuple(event.id for event in stored.events))
+
+    def _write(self, batch: Batch, live: Live) -> Batch:
+        """Write and wait; the state is kept hot once it is durable, and forgotten when somebody else was first."""
+        try:
+            stored = self.engine.store.write(self.tenant, batch).result()
+        except Conflict:
+            self.engine.hot.drop(self.tenant, batch.session.id)
+            raise
+        if stored.events == batch.events:
+            self.engine.hot.put(self.tenant, live)
+        return stored
+
+    def _session(self, session_id: str) -> Session:
+        session = self.engine.hot.session(self.tenant, session_id)
+        if session is None:
+            raise Conflict(f"session {session_id!r} was erased")
+        return session
+
+    def _in_order(self, session_id: str, attempt: Callable[[], T], *, tries: int = _TRIES) -> T:
+        """Run one read-work-write at a time per session; again from the read when another process was first."""
+        with self.engine.lock(self.tenant, session_id):
+            for _ in range(tries - 1):
+                try:
+                    return attempt()
+                except Conflict:
+                    continue
+            return attempt()
