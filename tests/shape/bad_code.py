@@ -78,6 +78,8 @@ IMPORTS: dict[str, tuple[str, str]] = {
     "only lm knows torch": ("ctxmem/stores/__init__.py", "import torch"),
     "only stores know redis and sqlalchemy": ("ctxmem/compressors/__init__.py", "import sqlalchemy"),
     "only retrieval knows faiss": ("ctxmem/tokens/__init__.py", "import faiss"),
+    "only tokens knows tokenizers": ("ctxmem/lm/__init__.py", "import tokenizers"),
+    "the faces borrow": ("service/wire/__init__.py", "import sqlalchemy"),
     "only service knows the web": ("ctxmem/agents/__init__.py", "import fastapi"),
 }
 """By contract of import-linter, a file and the line that breaks it there."""
