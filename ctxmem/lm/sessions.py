@@ -1,0 +1,92 @@
+"""Key/value caches of recent chats, so that a turn prefills only what is new.
+
+A kept cache is never written to: reading copies the part that still holds, so a generation that fails or is cut off
+leaves it as it was.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers import DynamicCache
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a model has computed for some tokens.
+
+    Attributes:
+        ids: the tokens.
+        layers: per layer keys and values, each (1, kv heads, len(ids), head size).
+    """
+
+    ids: tuple[int, ...]
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+    @classmethod
+    def of(cls, ids: Sequence[int], cache: DynamicCache) -> Snapshot:
+        """Name the tensors of a cache that has read exactly `ids`.
+
+        They are shared, not copied: a `DynamicCache` grows by making new tensors.
+        """
+        return cls(tuple(ids), tuple((keys, values) for keys, values, _ in cache))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory the tensors hold."""
+        return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
+
+    def prefix(self, length: int) -> DynamicCache:
+        """A new cache that has read the first `length` tokens."""
+        return DynamicCache([(keys[..., :length, :], values[..., :length, :]) for keys, values in self.layers])
+
+
+class Sessions:
+    """The snapshots of the chats used last, bounded by bytes. For one thread."""
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[str, Snapshot] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by all snapshots."""
+        return sum(snapshot.nbytes for snapshot in self._kept.values())
+
+    def read(self, session: str, ids: Sequence[int]) -> tuple[DynamicCache, int]:
+        """A cache of the longest kept prefix of `ids` that leaves a token to read, and that prefix's length."""
+        snapshot = self._kept.get(session)
+        length = min(common_prefix(snapshot.ids, ids), len(ids) - 1) if snapshot else 0
+        if snapshot is None or length <= 0:
+            return DynamicCache(), 0
+        self._kept.move_to_end(session)
+        return snapshot.prefix(length), length
+
+    def keep(self, session: str, snapshot: Snapshot) -> None:
+        """Remember a session's newest snapshot and forget the oldest ones beyond the bound."""
+        self._kept[session] = snapshot
+        self._kept.move_to_end(session)
+        while self._kept and self.nbytes > self._max_bytes:
+            self._kept.popitem(last=False)
+
+    def forget(self, session: str) -> None:
+        """Drop a session's snapshot, if there is one."""
+        self._kept.pop(session, None)
+
+
+def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many leading items are equal.
+
+    >>> common_prefix((1, 2, 3), (1, 2, 4, 5))
+    2
+    """
+    for at, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return at
+    return min(len(one), len(other))
