@@ -1,3 +1,29 @@
-"""ctxmem: a context manager between applications and LLMs."""
+"""ctxmem: a context manager between applications and LLMs.
+
+`ContextManager` keeps sessions whole and builds each call's context under an exact token budget. `compress` and
+`count_tokens` are its stateless helpers. Importing this package loads nothing but the standard library.
+"""
+
+from ctxmem.manager import Appended, Call, ContextManager, Prepared, Replay, SessionView
+from ctxmem.stateless import compress, count_tokens
+from ctxmem.types import Budget, Decision, Item, Message, Part, Receipt, Segment
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Appended",
+    "Budget",
+    "Call",
+    "ContextManager",
+    "Decision",
+    "Item",
+    "Message",
+    "Part",
+    "Prepared",
+    "Receipt",
+    "Replay",
+    "Segment",
+    "SessionView",
+    "compress",
+    "count_tokens",
+]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from ctxmem.errors import ConfigError
@@ -31,4 +30,6 @@ def resolve(name: str) -> Callable[..., Any]:
 
 
 def _third_party() -> dict[str, str]:
+    from importlib.metadata import entry_points  # it loads fifty modules that most users never need
+
     return {point.name: point.value for point in entry_points(group="ctxmem.transforms")}

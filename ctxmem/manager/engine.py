@@ -73,7 +73,7 @@ def open_engine(
     def counters(model: str) -> Counter:
         return counter_for(model, cache_dir=cache_dir)
 
-    return Engine(SqlStore(url), _cache(redis_url), counters, _scorer(scorer, cache_dir))
+    return Engine(SqlStore(url), _cache(redis_url), counters, scorer_named(scorer, cache_dir))
 
 
 def _cache(redis_url: str | None) -> Cache:
@@ -86,7 +86,12 @@ def _cache(redis_url: str | None) -> Cache:
     return RedisCache(redis_url)
 
 
-def _scorer(name: str, cache_dir: Path | None) -> Scorer:
+def scorer_named(name: str, cache_dir: Path | None = None) -> Scorer:
+    """A scorer by name: `lexical`, or a language model by packaged name, path or hub id.
+
+    Raises:
+        ModelError: the model, or what it runs on, is missing.
+    """
     if name == "lexical":
         from ctxmem.compressors.lexical import Lexical
 

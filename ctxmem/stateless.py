@@ -1,0 +1,70 @@
+"""Helpers that keep nothing: count tokens, compress a text once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ctxmem import chat
+from ctxmem.compressors.compress import Compressed
+from ctxmem.compressors.compress import compress as _compress
+from ctxmem.compressors.units import UnitName
+from ctxmem.manager.engine import scorer_named
+from ctxmem.ports import Counter, Scorer
+from ctxmem.types import Message
+
+Source = str | Sequence[Mapping[str, Any] | Message]
+"""A text, or messages in the OpenAI chat shape."""
+
+
+def count_tokens(source: Source, *, model: str = "", tools: Sequence[Mapping[str, Any]] | None = None) -> int:
+    """Tokens of a text alone, or of the request that messages and tools make with the model's chat template.
+
+    Args:
+        source: what to count.
+        model: an OpenAI model, `hf:<id or path>`, or a packaged model such as `smollm2`. Another name, or none, gives
+            a conservative estimate.
+        tools: tools of the request.
+
+    Raises:
+        InvalidInput: a message is wrong.
+        ModelError: the tokenizer that was asked for is missing.
+    """
+    counter = _counter(model)
+    if isinstance(source, str):
+        return counter.texts([source])[0]
+    return counter.request(chat.parse_all(source), chat.dump_all(tools) if tools else None)
+
+
+def compress(
+    source: Source,
+    *,
+    budget: int | None = None,
+    ratio: float | None = None,
+    unit: UnitName = "phrase",
+    model: str = "",
+    scorer: str | Scorer = "lexical",
+) -> Compressed:
+    """Shorten a text, or the messages that may be shortened, to a budget or a share of its tokens.
+
+    Args:
+        source: what to shorten.
+        budget: tokens allowed; give either this or `ratio`.
+        ratio: share of the tokens to keep, in (0, 1].
+        unit: what is kept or dropped whole: `phrase`, `sentence` or `block`.
+        model: whose tokens are counted, as in `count_tokens`.
+        scorer: `lexical`, a scorer, or a language model by packaged name, path or hub id.
+
+    Raises:
+        InvalidInput: the source or a number is wrong.
+        ModelError: a model that was asked for is missing.
+    """
+    chosen = scorer_named(scorer) if isinstance(scorer, str) else scorer
+    text_or_messages = source if isinstance(source, str) else chat.parse_all(source)
+    return _compress(text_or_messages, budget=budget, ratio=ratio, counter=_counter(model), scorer=chosen, unit=unit)
+
+
+def _counter(model: str) -> Counter:
+    from ctxmem.tokens.resolve import counter_for
+
+    return counter_for(model)
