@@ -1,0 +1,146 @@
+"""Spans of a text that pruning must not touch (hard), and those it should touch last (soft).
+
+Found by structure, never by a model: the same text always gives the same spans. Hard spans come out byte for byte in
+whatever a text is pruned to.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+_FENCE = re.compile(r"^[ \t]*(?P<mark>`{3,}|~{3,})[^\n]*\n(?:.*?^[ \t]*(?P=mark)[`~]*[ \t]*$|.*\Z)", re.M | re.S)
+_INLINE = re.compile(r"(?P<mark>`{1,2})(?!`)[^`\n]{1,400}(?P=mark)(?!`)")
+_KEEP = re.compile(r"<ctx:keep>.*?(?:</ctx:keep>|\Z)", re.S)
+_MARK = re.compile(r"\[[^\[\]\n]{0,80}\bctx:[0-9a-zA-Z_]{4,64}\b[^\[\]\n]{0,80}\]|\bit_[0-9a-f]{32}\b")
+_SPECIAL = re.compile(
+    r"<[|｜][^|｜<>\n]{1,64}[|｜]>|</?s>|\[/?INST\]|<</?SYS>>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>|\[(?:CLS|SEP|MASK)\]"
+)
+_TAG = re.compile(r"<(/?)([A-Za-z][\w:.-]{0,63})(?:\s[^<>]{0,400})?(/?)>")
+_TABLE = re.compile(r"(?:^[ \t]*\|[^\n]*\n?){2,}|(?:^[^\t\n]*\t[^\t\n]*\t[^\n]*\n?){3,}", re.M)
+_JSON_OPEN = re.compile(r"\{\s*[\"}]|\[\s*[\[{\"\d-]")
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)[a-z]{0,6}\.?"
+_MEASURE = (
+    r"(?:%|°C?|(?:km2?|cm|mm|kg|mg|GHz|MHz|Hz|[kMGT]i?B|ms|million|billion|percent|years?|hours?|minutes?|seconds?"
+    r"|days?|miles?|dollars?|tokens?|m|s|h|k|[ap]m)\b)"
+)
+_NEGATOR = r"not|never|no|none|neither|nor|cannot|without|except|unless|\w{1,12}n['’]t"
+_GLUE = r"[^\S\n]+(?:be|been|a|an|the|any|to)"
+_JSON_TRIES = 64
+_DENSE_TAGS = 6
+_PROSE_PER_TAG = 60
+
+ATOMS = (
+    ("blob", 0.25, r"[A-Za-z0-9+/=_-]{64,}"),
+    ("url", 1.0, r"(?:https?|ftp|file|s3)://[^\s<>\"'）】]+[^\s<>\"'.,;:!?)）】\]]"),
+    ("email", 1.0, r"\b[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64}){1,4}"),
+    ("path", 1.0, r"(?<![\w/])(?:~|\.{1,2}|[A-Za-z]:)?[/\\](?:[\w.@+-]{1,128}[/\\])+[\w.@+-]{0,128}\w"),
+    ("hash", 1.0, r"\b(?=[0-9a-f-]{0,64}\d)(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{7,64})\b"),
+    ("date", 1.0, r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?)?\b"),
+    ("day", 1.0, rf"\b(?:\d{{1,2}}\s)?{_MONTH}\s\d{{1,4}}(?:,\s\d{{4}})?\b"),
+    ("number", 1.0, rf"[$€£¥]?\b\d+(?:[.,:–-]\d+)*(?:\s?{_MEASURE})?"),
+    ("identifier", 0.75, r"\b(?:\w+_\w+|[a-z]+[A-Z]\w*|(?:[A-Z][a-z0-9]+){2,}|[A-Z][A-Z0-9-]+)\b"),
+    ("negation", 1.0, rf"(?i:\b(?:{_NEGATOR})\b(?:{_GLUE}\b){{0,2}}(?:[^\S\n]+[\w'’-]+)?)"),
+)
+"""Kind, weight in (0, 1], pattern: what is never cut in two and is dropped last."""
+
+_QUOTE = re.compile(r"[\"“«][^\"”»\n]{2,160}[\"”»]")
+_ALARM = re.compile(r"^.*\b(?:error|exception|traceback|fatal|panic|failed|failure|warning)\b.*$", re.M | re.I)
+_BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A piece of a text.
+
+    Attributes:
+        start: offset of its first character.
+        end: offset after its last character.
+        weight: how much it should stay, in (0, 1]; 1 for hard spans.
+    """
+
+    start: int
+    end: int
+    weight: float = 1.0
+
+
+def hard(text: str) -> tuple[Span, ...]:
+    """The spans that stay whatever happens, in order, none overlapping.
+
+    Code fences and inline code, `<ctx:keep>` blocks, restore marks, special-token text, JSON, dense XML (else its tags
+    alone) and tables.
+
+    >>> text = "Run `make test` first."
+    >>> [text[span.start : span.end] for span in hard(text)]
+    ['`make test`']
+    """
+    found: list[tuple[int, int]] = []
+    for pattern in (_FENCE, _KEEP, _INLINE, _MARK, _SPECIAL, _TABLE):
+        found += [match.span() for match in pattern.finditer(text) if match.end() > match.start()]
+    found += _json_blocks(text)
+    found += _tags(text)
+    return tuple(Span(start, end) for start, end in _merged(found))
+
+
+def soft(text: str) -> tuple[Span, ...]:
+    """Passages whose words should go last, by start: quotations and the lines of errors. They may overlap.
+
+    What should go last word by word is in `ATOMS`.
+    """
+    quotes = [Span(*match.span(), 0.5) for match in _QUOTE.finditer(text)]
+    alarms = [Span(*match.span(), 1.0) for match in _ALARM.finditer(text)]
+    return tuple(sorted(quotes + alarms))
+
+
+def balanced(source: str, pruned: str) -> bool:
+    """Whether fences and brackets that were balanced still are.
+
+    >>> balanced("a (b) c", "a (b c"), balanced("1) b", "b")
+    (False, True)
+    """
+    if source.count("```") % 2 != pruned.count("```") % 2:
+        return False
+    return all(
+        source.count(left) != source.count(right) or pruned.count(left) == pruned.count(right)
+        for left, right in _BRACKETS
+    )
+
+
+def _json_blocks(text: str) -> Iterator[tuple[int, int]]:
+    """Objects, and arrays long enough not to be a citation mark."""
+    decoder = json.JSONDecoder()
+    position, tries = 0, _JSON_TRIES
+    while tries and (match := _JSON_OPEN.search(text, position)):
+        try:
+            _, end = decoder.raw_decode(text, match.start())
+        except (ValueError, RecursionError):
+            position, tries = match.start() + 1, tries - 1
+            continue
+        if end - match.start() > 8:
+            yield match.start(), end
+        position = end
+
+
+def _tags(text: str) -> Iterator[tuple[int, int]]:
+    """Whole elements where tags are dense, as in data; else the tags alone, as around prose."""
+    tags = list(_TAG.finditer(text))
+    spans = [match.span() for match in tags]
+    names = {match[2] for match in tags if match[1]}
+    if len(tags) < _DENSE_TAGS or not names:
+        return (span for span, match in zip(spans, tags, strict=True) if match[2] in names)
+    inside = spans[-1][1] - spans[0][0] - sum(end - start for start, end in spans)
+    if inside <= _PROSE_PER_TAG * len(tags):
+        return iter([(spans[0][0], spans[-1][1])])
+    return iter(spans)
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
