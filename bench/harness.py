@@ -64,7 +64,17 @@ def cpu_seconds(pid: int) -> float:
 
 def peak_rss(pid: int) -> int:
     """Bytes: the sum over the tree's living processes of the highest resident size each reached."""
-    return sum(_high_water(process) for process in tree(pid))
+    return sum(own_peak_rss(process.pid) for process in tree(pid))
+
+
+def own_peak_rss(pid: int) -> int:
+    """Bytes: the highest resident size the process reached; 0 when it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    peak = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
+    return int(peak.split()[1]) * 1024
 
 
 def interleave(
@@ -150,12 +160,3 @@ def _own_and_reaped(process: psutil.Process) -> float:
     except psutil.NoSuchProcess:
         return 0.0
     return float(times.user + times.system + times.children_user + times.children_system)
-
-
-def _high_water(process: psutil.Process) -> int:
-    try:
-        status = Path(f"/proc/{process.pid}/status").read_text()
-    except OSError:
-        return 0
-    peak = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
-    return int(peak.split()[1]) * 1024

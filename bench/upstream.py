@@ -1,8 +1,8 @@
 """A scripted OpenAI-compatible server for benches: `python -m bench.upstream PORT`.
 
-It answers every chat request at once with a fixed text. A streamed answer has as many content events as the request's
-`max_tokens` or
-`max_completion_tokens` says. It is a raw ASGI app, so that it costs little beside what is measured.
+It answers every chat request at once, with the start of the newest message. A streamed answer has as many content
+events as the request's `max_tokens` or `max_completion_tokens` says. It is a raw ASGI app, so that it costs little
+beside what is measured.
 """
 
 from __future__ import annotations
@@ -40,9 +40,14 @@ async def app(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
     if request.get("stream"):
         await _streamed(send, _events(request))
     else:
-        message = {"role": "assistant", "content": "Four words, no more."}
+        message = {"role": "assistant", "content": answer_to(request["messages"][-1])}
         choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
         await _whole(send, {**_STAMP, "object": "chat.completion", "choices": [choice], "usage": _USAGE})
+
+
+def answer_to(message: Mapping[str, Any]) -> str:
+    """What the server says to a message."""
+    return f"You said: {str(message.get('content'))[:80]}"
 
 
 def _events(request: Mapping[str, Any]) -> int:
