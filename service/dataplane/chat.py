@@ -1,0 +1,154 @@
+"""`POST /v1/chat/completions` as a raw ASGI app: receive, build, send on, relay, record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from starlette.types import Receive, Scope, Send
+
+from ctxmem.errors import CtxmemError, InvalidInput
+from service import auth, errors
+from service.dataplane import receive as receiving
+from service.dataplane.memory import Memory, Turn
+from service.dataplane.receive import Attended, ClientGone
+from service.dataplane.relay import Clock, Relay
+from service.errors import Overloaded, UpstreamError
+from service.metrics import Metrics
+from service.settings import Settings
+from service.upstream.client import Cut, UpstreamClient
+from service.upstream.routing import Route, route
+from service.wire import splice
+from service.wire.encoding import unpacked
+from service.wire.headers import Directives, Headers, directives, first, to_upstream
+from service.wire.splice import Body
+
+PATH = "/chat/completions"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as received and understood.
+
+    Attributes:
+        tenant: whose it is.
+        headers: raw request headers.
+        directives: what it asks of us.
+        received: the body as it came over the wire.
+        body: the body unpacked and split.
+        route: where it goes.
+    """
+
+    tenant: str
+    headers: Headers
+    directives: Directives
+    received: bytes
+    body: Body
+    route: Route
+
+    def payload(self, content: bytes) -> tuple[bytes, Headers]:
+        """Bytes and headers to forward for a JSON body: as received, packed or not, when it is the one that came."""
+        if self.route.model != self.body.text("model"):
+            content = splice.split(content).edited({"model": splice.quoted(self.route.model)})
+        if content is self.body.original:
+            return self.received, self.headers
+        return content, [(name, value) for name, value in self.headers if name != b"content-encoding"]
+
+
+@dataclass(slots=True)
+class ChatCompletions:
+    """The ASGI app.
+
+    Attributes:
+        settings: limits.
+        tenants: who is who.
+        upstreams: where requests go, by name.
+        memory: builds and records.
+        metrics: what is counted.
+        inflight: requests being served.
+    """
+
+    settings: Settings
+    tenants: auth.Tenants
+    upstreams: Mapping[str, UpstreamClient]
+    memory: Memory
+    metrics: Metrics
+    inflight: int = field(default=0, init=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; every refusal is an OpenAI error object."""
+        self.inflight += 1
+        self.metrics.inflight.set(self.inflight)
+        try:
+            if self.inflight > self.settings.max_inflight:
+                raise Overloaded(f"more than {self.settings.max_inflight} requests are in flight")
+            await self._serve(scope, receive, send)
+        except ClientGone:
+            self.metrics.disconnects.inc()
+        except CtxmemError as error:
+            await refuse(send, error)
+        finally:
+            self.inflight -= 1
+            self.metrics.inflight.set(self.inflight)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        clock = Clock()
+        asked = await self._asked(scope["headers"], receive, clock)
+        upstream = asked.route.upstream.settings.name
+        relay: Relay | None = None
+        try:
+            async with Attended(receive):
+                turn = await self._turn(asked)
+                relay = Relay(asked.tenant, turn, self.memory, send, clock)
+                await self._exchange(asked, relay)
+        except (ClientGone, UpstreamError, Cut) as error:
+            if relay is not None:
+                await relay.close()
+            if not isinstance(error, ClientGone):
+                self.metrics.upstream_errors.labels(getattr(error, "code", "cut")).inc()
+            raise
+        finally:
+            self.metrics.requests.labels(upstream, relay.status if relay else 0).inc()
+            self.metrics.overhead.observe(clock.overhead)
+
+    async def _asked(self, headers: Headers, receive: Receive, clock: Clock) -> Asked:
+        tenant = self.tenants.of(auth.credential(dict(headers)))
+        wishes = directives(headers)
+        limit = self.settings.max_body_bytes
+        start = perf_counter()
+        received = await receiving.body(receive, headers, limit=limit, timeout_s=self.settings.body_timeout_s)
+        clock.since(start)
+        encoding = first(headers, b"content-encoding").decode("latin-1")
+        body = splice.split(unpacked(received, encoding, limit=limit) if encoding else received)
+        model = body.text("model")
+        if not model:
+            raise InvalidInput("you must provide a model parameter", param="model")
+        return Asked(tenant, headers, wishes, received, body, route(self.upstreams, model))
+
+    async def _turn(self, asked: Asked) -> Turn:
+        if asked.directives.mode == "off":
+            return Turn(asked.body.content, "bypass;reason=off")
+        upstream = asked.route.upstream.settings
+        return await self.memory.build(asked.tenant, asked.body, asked.directives, upstream, asked.route.model)
+
+    async def _exchange(self, asked: Asked, relay: Relay) -> None:
+        client = asked.route.upstream
+        payload, headers = asked.payload(relay.turn.content)
+        sent = to_upstream(headers, key=client.key, readable=relay.turn.prepared is not None)
+        start = perf_counter()
+        async with client.send("POST", PATH, headers=sent, body=payload) as reply:
+            self.metrics.ttfb.labels(client.settings.name).observe(relay.clock.since(start))
+            await relay.run(reply)
+
+
+async def refuse(send: Send, error: CtxmemError) -> None:
+    """Answer with an error object."""
+    answer = errors.answer(error)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(answer.body)),
+        *answer.headers,
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": False})

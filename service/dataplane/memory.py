@@ -1,0 +1,177 @@
+"""The data plane's side of the manager: one thread hop to build a context, one to record its answer.
+
+Fails open: whatever the manager raises that is not the caller's to put right, the request goes on as it came, the
+response says so, and it is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ctxmem import chat
+from ctxmem.errors import CtxmemError
+from ctxmem.ledger import CacheTerms
+from ctxmem.manager import Call, ContextManager, Prepared
+from ctxmem.types import Budget
+from service.errors import CLIENT_ERRORS
+from service.metrics import Metrics
+from service.settings import Upstream
+from service.wire.completion import Answer
+from service.wire.headers import Directives, header_safe
+from service.wire.splice import Body, check_depth, joined
+
+Made = TypeVar("Made")
+
+_log = logging.getLogger("ctxmem.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What becomes of one request.
+
+    Attributes:
+        content: the JSON body to forward.
+        action: what was done, for the response header.
+        prepared: the manager's account; None when the request goes on without it.
+    """
+
+    content: bytes
+    action: str
+    prepared: Prepared | None = None
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The response headers that tell of it."""
+        told = [(b"x-ctxmem-action", header_safe(self.action))]
+        if self.prepared is not None:
+            done = self.prepared
+            told += [
+                (b"x-ctxmem-request-id", header_safe(done.request_id)),
+                (b"x-ctxmem-session", header_safe(done.session_id)),
+                (b"x-ctxmem-tokens", b"%d;%d" % (done.tokens_before, done.tokens_after)),
+            ]
+        return told
+
+
+class Memory:
+    """Builds contexts and records answers.
+
+    Args:
+        manager: the manager of all tenants.
+        threads: where its work runs; as many at once as it has threads.
+        metrics: what is counted.
+    """
+
+    def __init__(self, manager: ContextManager, threads: Executor, metrics: Metrics) -> None:
+        self._manager = manager
+        self._threads = threads
+        self._metrics = metrics
+
+    async def build(self, tenant: str, body: Body, asked: Directives, upstream: Upstream, model: str) -> Turn:
+        """Make the context of a request. It is durable when this returns.
+
+        Raises:
+            InvalidInput: the request is malformed.
+            BudgetError: the pinned part is larger than the budget.
+            Conflict: another turn of the session came first, again and again.
+        """
+        future = self._threads.submit(self._prepare, tenant, body, asked, upstream, model)
+        try:
+            prepared, error = await _outcome(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(lambda late: self._abandon(tenant, late))
+            raise
+        if prepared is None:
+            if isinstance(error, CLIENT_ERRORS) and asked.mode == "on":
+                raise error
+            return Turn(body.content, f"bypass;reason={self._skip('build', error)}")
+        self._metrics.tokens.labels("in").inc(prepared.tokens_before)
+        self._metrics.tokens.labels("out").inc(prepared.tokens_after)
+        self._metrics.tokens.labels("saved").inc(max(0, prepared.tokens_before - prepared.tokens_after))
+        if not prepared.changed or asked.mode == "observe":
+            return Turn(body.content, prepared.receipt.action, prepared)
+        messages = joined([message.raw or b"{}" for message in prepared.messages])
+        return Turn(body.edited({"messages": messages}), prepared.receipt.action, prepared)
+
+    async def record(self, tenant: str, turn: Turn, read: Callable[[], Answer]) -> None:
+        """Keep an answer. It is durable when this returns, or the failure is logged and counted.
+
+        Args:
+            tenant: whose it is.
+            turn: the request it answers.
+            read: makes the answer out of the upstream's bytes; runs in the thread.
+        """
+        if turn.prepared is None:
+            return
+        request_id = turn.prepared.request_id
+        answer, error = await _outcome(self._threads.submit(self._answer, tenant, request_id, read))
+        if answer is None:
+            self._skip("answer", error)
+            return
+        usage = answer.usage
+        cached, written = usage.get("cached_tokens", 0), usage.get("cache_write_tokens", 0)
+        self._metrics.cache_tokens.labels("read").inc(cached)
+        self._metrics.cache_tokens.labels("write").inc(written)
+        self._metrics.cache_tokens.labels("uncached").inc(max(0, usage.get("prompt_tokens", 0) - cached - written))
+
+    def _prepare(self, tenant: str, body: Body, asked: Directives, upstream: Upstream, model: str) -> Prepared:
+        slices = body.messages()
+        for i, raw in enumerate(slices):
+            check_depth(raw, param=f"messages.{i}")
+        tools = body.fields.get("tools", b"null")
+        call = Call(
+            messages=tuple(chat.parse(raw, param=f"messages.{i}") for i, raw in enumerate(slices)),
+            model=model,
+            session_id=asked.session_id or body.session(),
+            user_id=asked.user_id,
+            budget=asked.budget or (Budget(upstream.window) if upstream.window else None),
+            reserve=body.number("max_completion_tokens") or body.number("max_tokens") or 0,
+            tools=None if tools == b"null" else tools,
+            policy=asked.policy,
+            mode="observe" if asked.mode == "observe" else "on",
+            retry=asked.retry,
+            cache=cache_terms(upstream),
+        )
+        return self._manager.for_tenant(tenant).build(call)
+
+    def _answer(self, tenant: str, request_id: str, read: Callable[[], Answer]) -> Answer:
+        answer = read()
+        manager = self._manager.for_tenant(tenant)
+        manager.answer(request_id, answer.message, complete=answer.complete, usage=answer.usage)
+        return answer
+
+    def _abandon(self, tenant: str, late: Future[Prepared]) -> None:
+        """Close the request of a client that left while it was built."""
+        if late.exception() is None:
+            self._threads.submit(self._answer, tenant, late.result().request_id, nothing)
+
+    def _skip(self, step: str, error: BaseException | None) -> str:
+        reason = error.code if isinstance(error, CtxmemError) else "internal_error"
+        _log.warning("%s failed, the request goes on without memory: %s", step, reason, exc_info=error)
+        self._metrics.skipped.labels(reason).inc()
+        return reason
+
+
+def nothing() -> Answer:
+    """The answer of an upstream that gave none."""
+    return Answer(None, complete=False)
+
+
+def cache_terms(upstream: Upstream) -> CacheTerms:
+    """How an upstream prices its prompt cache."""
+    return CacheTerms(
+        read=upstream.read_price, write=upstream.write_price, ttl=upstream.cache_ttl_s, kind=upstream.cache
+    )
+
+
+async def _outcome(future: Future[Made]) -> tuple[Made | None, BaseException | None]:
+    """What a thread's work gave or raised. A cancelled wait leaves the work running."""
+    waiter = asyncio.wrap_future(future)
+    await asyncio.wait([waiter])
+    error = waiter.exception()
+    return (None, error) if error is not None else (waiter.result(), None)

@@ -1,0 +1,61 @@
+"""What a chat completion answered, as far as the log wants to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An upstream's answer.
+
+    Attributes:
+        message: JSON of the first choice's message; None when there was none.
+        complete: whether it came to its end.
+        usage: the upstream's token numbers, nested ones by their own name.
+    """
+
+    message: bytes | None
+    complete: bool = True
+    usage: Mapping[str, int] = field(default_factory=dict)
+
+
+class _Choice(msgspec.Struct):
+    message: msgspec.Raw = msgspec.Raw(b"null")
+    index: int = 0
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_Choice] = []
+    usage: Any = None
+
+
+def read(body: bytes) -> Answer:
+    """The answer in a completion that was not streamed; nothing when the body is no completion."""
+    try:
+        completion = msgspec.json.decode(body, type=_Completion)
+        body.decode()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Answer(None, complete=False)
+    usage = usage_of(completion.usage)
+    if not completion.choices:
+        return Answer(None, complete=False, usage=usage)
+    message = bytes(min(completion.choices, key=lambda choice: choice.index).message)
+    return Answer(None, complete=False, usage=usage) if message == b"null" else Answer(message, usage=usage)
+
+
+def usage_of(usage: Any) -> dict[str, int]:
+    """Whole numbers of a usage object; details such as `cached_tokens` under their own name."""
+    if not isinstance(usage, dict):
+        return {}
+    flat: dict[str, int] = {}
+    for name, value in usage.items():
+        if isinstance(value, dict):
+            flat |= {key: number for key, number in usage_of(value).items() if key not in flat}
+        elif isinstance(value, int) and not isinstance(value, bool):
+            flat[name] = value
+    return flat
