@@ -17,7 +17,7 @@ import pytest
 import typer.main
 import yaml
 
-from ctxmem.cli import app
+from ctxmem.cli.app import app
 from service.settings import PREFIX, Settings, load
 
 ROOT = Path(__file__).parents[2]
