@@ -88,8 +88,10 @@ class ContextPlan:
         Raises:
             TransformError: an id is unknown, or a segment that would go is pinned or frozen.
         """
-        groups = {s.group for s in self._named(ids, step) if s.group is not None}
-        gone = {s.id: s for s in self.segments if s.id in ids or s.group in groups}
+        named = self._named(ids, step)
+        wanted = {s.id for s in named}
+        groups = {s.group for s in named if s.group is not None}
+        gone = {s.id: s for s in self.segments if s.id in wanted or s.group in groups}
         self._refuse_locked(gone.values(), step)
         rest = tuple(s for s in self.segments if s.id not in gone)
         return self._edited(rest, Decision(step, "drop", tuple(gone), -_size(gone.values()), why))
@@ -122,13 +124,14 @@ class ContextPlan:
         """
         folded = self._named(ids, step)
         self._refuse_locked(folded, step)
+        wanted = {s.id for s in folded}
         groups = {s.group for s in folded if s.group is not None}
-        if any(s.group in groups and s.id not in ids for s in self.segments):
+        if any(s.group in groups and s.id not in wanted for s in self.segments):
             raise TransformError(f"{step}: a fold must take whole groups")
         sources = tuple(dict.fromkeys([*into.sources, *(source for s in folded for source in s.sources)]))
         into = replace(into, sources=sources, tokens=self._cost(into))
         first = folded[0].id
-        new = tuple(into if s.id == first else s for s in self.segments if s.id == first or s.id not in ids)
+        new = tuple(into if s.id == first else s for s in self.segments if s.id == first or s.id not in wanted)
         change = into.tokens - _size(folded)
         return self._edited(new, Decision(step, action, tuple(s.id for s in folded), change, why))
 
