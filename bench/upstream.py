@@ -2,7 +2,7 @@
 
 It answers every chat request at once, with the start of the newest message. A streamed answer has as many content
 events as the request's `max_tokens` or `max_completion_tokens` says. It is a raw ASGI app, so that it costs little
-beside what is measured.
+beside what is measured. `GET /v1/seen` gives the bodies of the newest chat requests.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,10 @@ EVENT_PAUSE_S = 0.002
 """Seconds between streamed events: short, yet long enough that each is its own packet, as a model's tokens are."""
 
 _STAMP = {"id": "chatcmpl-scripted", "created": 1_700_000_000, "model": MODEL}
+_LISTED = {"id": MODEL, "object": "model", "created": 0, "owned_by": "bench"}
 _USAGE = {"prompt_tokens": 12, "completion_tokens": 4, "total_tokens": 16}
+
+_seen: deque[str] = deque(maxlen=100)
 
 
 async def app(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
