@@ -1,0 +1,83 @@
+"""Content kept under its SHA-256, each tenant's apart, and who brought it.
+
+A session's artifacts go with it unless another session, or a `put_artifact` without one, brought the same content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+
+from sqlalchemy import Connection, Dialect, bindparam, select
+
+from ctxmem.errors import InvalidInput, StoreError
+from ctxmem.stores import schema, statements
+
+_LEAST = 512
+"""Bytes from which content is compressed."""
+
+_table = schema.artifacts
+_find = select(_table.c.codec, _table.c.content).where(
+    _table.c.tenant == bindparam("tenant"), _table.c.sha256 == bindparam("sha256")
+)
+
+
+class ArtifactWriter:
+    """Keeps content in one dialect of SQL."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._use = statements.insert_new(dialect, schema.artifact_uses)
+        self._keep = statements.insert_new(dialect, _table)
+        self._shared_lock = dialect.name == "postgresql"
+
+    def keep(self, connection: Connection, tenant: str, sha256: str, content: bytes, *, session_id: str = "") -> None:
+        """Keep the content for a session; known content is left alone.
+
+        Raises:
+            InvalidInput: the hash is not the content's.
+        """
+        use = {"tenant": tenant, "sha256": sha256, "session_id": session_id}
+        if self._shared_lock:
+            hold_tenant(connection, tenant, shared=True)
+        if connection.exec_driver_sql(self._use, use).rowcount == 0:
+            return
+        if digest(content) != sha256:
+            raise InvalidInput(f"artifact {sha256!r} is not the SHA-256 of its content")
+        codec, packed = _pack(content)
+        row = {"tenant": tenant, "sha256": sha256, "codec": codec, "content": packed}
+        connection.exec_driver_sql(self._keep, row)
+
+
+def read(connection: Connection, tenant: str, sha256: str) -> bytes | None:
+    """The content, or None when it is not kept.
+
+    Raises:
+        StoreError: it has changed on the disk.
+    """
+    row = connection.execute(_find, {"tenant": tenant, "sha256": sha256}).first()
+    if row is None:
+        return None
+    try:
+        content = zlib.decompress(row.content) if row.codec == "zlib" else bytes(row.content)
+    except zlib.error as error:
+        raise StoreError(f"artifact {sha256} is damaged: {error}") from error
+    if digest(content) != sha256:
+        raise StoreError(f"artifact {sha256} is damaged: its content does not match its hash")
+    return content
+
+
+def digest(content: bytes) -> str:
+    """The name of content: its SHA-256 in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def hold_tenant(connection: Connection, tenant: str, *, shared: bool) -> None:
+    """PostgreSQL: keep erasure of the tenant's content and new uses of it apart until the transaction ends."""
+    function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+    connection.exec_driver_sql(f"SELECT {function}(hashtext(%(tenant)s))", {"tenant": tenant})
+
+
+def _pack(content: bytes) -> tuple[str, bytes]:
+    """Codec and bytes at rest."""
+    packed = zlib.compress(content) if len(content) >= _LEAST else content
+    return ("zlib", packed) if len(packed) < len(content) else ("raw", content)

@@ -1,0 +1,210 @@
+"""Reading the log back as records. Every function sees one tenant's rows only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+from sqlalchemy import BindParameter, ColumnElement, Connection, Select, and_, bindparam, or_, select
+
+from ctxmem.records import Branch, Event, LedgerEntry, RequestRecord, Session
+from ctxmem.stores import schema
+from ctxmem.stores.rows import Record, checked, columns, record
+
+CHUNK = 250
+"""Values in one IN list, and branches in one query: well under what SQLite parses."""
+
+T = TypeVar("T")
+
+_events, _ledger, _branches = schema.events, schema.ledger, schema.branches
+_tenant: BindParameter[str] = bindparam("tenant")
+_id: BindParameter[str] = bindparam("id")
+_in_session = _events.c.session_id == bindparam("session_id")
+
+_session = select(*columns(Session)).where(schema.sessions.c.tenant == _tenant, schema.sessions.c.id == _id)
+_request = select(*columns(RequestRecord)).where(schema.requests.c.tenant == _tenant, schema.requests.c.id == _id)
+_event = select(*columns(Event), _events.c.raw_sha256).where(_events.c.tenant == _tenant, _events.c.id == _id)
+_branch = select(*columns(Branch)).where(
+    _branches.c.tenant == _tenant,
+    _branches.c.session_id == bindparam("session_id"),
+    _branches.c.number == bindparam("number"),
+)
+_known = (
+    select(*columns(Event))
+    .where(_events.c.tenant == _tenant, _events.c.chain == bindparam("chain"))
+    .order_by(_events.c.id.desc())
+    .limit(1)
+)
+_known_here = _known.where(_in_session)
+_log = (
+    select(*columns(Event))
+    .where(_events.c.tenant == _tenant, _in_session, _events.c.seq > bindparam("after"))
+    .order_by(_events.c.seq)
+    .limit(bindparam("limit"))
+)
+_some = select(*columns(Event)).where(_events.c.tenant == _tenant, _events.c.id.in_(bindparam("ids", expanding=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """What one branch gives to the path of another, or of itself.
+
+    Attributes:
+        branch: the branch.
+        start: depth of its first event on the path.
+        stop: depth after its last; None for the branch itself, which has no end.
+        turn: last turn of its ledger that holds on the path; None when all do.
+    """
+
+    branch: int
+    start: int
+    stop: int | None
+    turn: int | None
+
+
+def session(connection: Connection, tenant: str, session_id: str) -> Session | None:
+    """The session's head."""
+    return _one(connection, Session, _session, tenant=tenant, id=session_id)
+
+
+def sessions(connection: Connection, tenant: str, user_id: str | None, limit: int, after: str) -> list[Session]:
+    """Sessions by id after `after`."""
+    table = schema.sessions
+    query = select(*columns(Session)).where(table.c.tenant == tenant, table.c.id > after)
+    if user_id is not None:
+        query = query.where(table.c.user_id == user_id)
+    return [record(Session, row) for row in connection.execute(query.order_by(table.c.id).limit(limit))]
+
+
+def branch(connection: Connection, tenant: str, session_id: str, number: int) -> Branch | None:
+    """One branch of a session."""
+    return _one(connection, Branch, _branch, tenant=tenant, session_id=session_id, number=number)
+
+
+def known(connection: Connection, tenant: str, chains: Sequence[bytes], session_id: str | None) -> Event | None:
+    """The newest event of the last chain that any has; one look-up each, for all sessions share their first chains."""
+    for chain in reversed(chains):
+        if session_id is None:
+            found = _one(connection, Event, _known, tenant=tenant, chain=chain)
+        else:
+            found = _one(connection, Event, _known_here, tenant=tenant, chain=chain, session_id=session_id)
+        if found is not None:
+            return found
+    return None
+
+
+def event(connection: Connection, tenant: str, event_id: str) -> Event | None:
+    """One event, checked against its hash.
+
+    Raises:
+        StoreError: it has changed on the disk.
+    """
+    row = connection.execute(_event, {"tenant": tenant, "id": event_id}).first()
+    return None if row is None else checked(Event(*row[:-1]), row.raw_sha256)
+
+
+def events(connection: Connection, tenant: str, session_id: str, after_seq: int, limit: int) -> list[Event]:
+    """Events of all branches in seq order."""
+    wanted = {"tenant": tenant, "session_id": session_id, "after": after_seq, "limit": limit}
+    return [record(Event, row) for row in connection.execute(_log, wanted)]
+
+
+def events_by_id(connection: Connection, tenant: str, event_ids: Sequence[str]) -> list[Event]:
+    """The events that exist."""
+    found = (connection.execute(_some, {"tenant": tenant, "ids": ids}) for ids in chunks(event_ids))
+    return [record(Event, row) for result in found for row in result]
+
+
+def history(
+    connection: Connection, tenant: str, session_id: str, number: int, start: int, stop: int | None
+) -> list[Event]:
+    """Events on a branch's path with `start <= depth < stop`, in order."""
+    spans = [_cut(span, start, stop) for span in _path(connection, tenant, session_id, number)]
+    query = select(*columns(Event)).where(_events.c.tenant == tenant, _events.c.session_id == session_id)
+    found = [
+        record(Event, row)
+        for some in chunks([span for span in spans if span.stop is None or span.start < span.stop])
+        for row in connection.execute(query.where(or_(*map(_has_event, some))))
+    ]
+    return sorted(found, key=lambda event: event.depth)
+
+
+def ledger(
+    connection: Connection, tenant: str, session_id: str, number: int, turn: int | None
+) -> dict[str, LedgerEntry]:
+    """By event id, the entry that holds for a branch at a turn: the newest on its path."""
+    spans = _path(connection, tenant, session_id, number)
+    query = select(*columns(LedgerEntry)).where(_ledger.c.tenant == tenant, _ledger.c.session_id == session_id)
+    if turn is not None:
+        query = query.where(_ledger.c.turn <= turn)
+    found = [
+        record(LedgerEntry, row)
+        for some in chunks(spans)
+        for row in connection.execute(query.where(or_(*map(_has_entry, some))))
+    ]
+    nearest = {span.branch: place for place, span in enumerate(spans)}
+    found.sort(key=lambda entry: (entry.turn, -nearest[entry.branch]))
+    return {entry.event_id: entry for entry in found}
+
+
+def request(connection: Connection, tenant: str, request_id: str) -> RequestRecord | None:
+    """One request."""
+    return _one(connection, RequestRecord, _request, tenant=tenant, id=request_id)
+
+
+def requests(
+    connection: Connection, tenant: str, session_id: str | None, limit: int, after: str
+) -> list[RequestRecord]:
+    """Requests by id after `after`."""
+    table = schema.requests
+    query = select(*columns(RequestRecord)).where(table.c.tenant == tenant, table.c.id > after)
+    if session_id is not None:
+        query = query.where(table.c.session_id == session_id)
+    return [record(RequestRecord, row) for row in connection.execute(query.order_by(table.c.id).limit(limit))]
+
+
+def _one(connection: Connection, kind: type[Record], query: Select[Any], **wanted: str | int | bytes) -> Record | None:
+    row = connection.execute(query, wanted).first()
+    return None if row is None else record(kind, row)
+
+
+def chunks(values: Iterable[T]) -> Iterator[list[T]]:
+    """The values, `CHUNK` at a time."""
+    rest = iter(values)
+    while some := list(islice(rest, CHUNK)):
+        yield some
+
+
+def _path(connection: Connection, tenant: str, session_id: str, number: int) -> list[_Span]:
+    """What the branch and its ancestors give to its path, the branch first."""
+    if number == 0:
+        return [_Span(0, 0, None, None)]
+    query = select(_branches.c.number, _branches.c.parent, _branches.c.fork_depth, _branches.c.fork_turn)
+    own = query.where(_branches.c.tenant == tenant, _branches.c.session_id == session_id)
+    forks = {row.number: row for row in connection.execute(own)}
+    spans, stop, turn = [], None, None
+    while number in forks and (parent := forks[number].parent) is not None:
+        fork = forks[number]
+        spans.append(_Span(number, fork.fork_depth, stop, turn))
+        stop = fork.fork_depth if stop is None else min(stop, fork.fork_depth)
+        turn = fork.fork_turn if turn is None else min(turn, fork.fork_turn)
+        number = parent
+    return [*spans, _Span(number, 0, stop, turn)]
+
+
+def _cut(span: _Span, start: int, stop: int | None) -> _Span:
+    """The span between two depths."""
+    ends = [end for end in (span.stop, stop) if end is not None]
+    return _Span(span.branch, max(span.start, start), min(ends, default=None), span.turn)
+
+
+def _has_event(span: _Span) -> ColumnElement[bool]:
+    ours = and_(_events.c.branch == span.branch, _events.c.depth >= span.start)
+    return ours if span.stop is None else and_(ours, _events.c.depth < span.stop)
+
+
+def _has_entry(span: _Span) -> ColumnElement[bool]:
+    ours = _ledger.c.branch == span.branch
+    return ours if span.turn is None else and_(ours, _ledger.c.turn <= span.turn)
