@@ -17,9 +17,15 @@ import pytest
 from service.children import FIRST_PAUSE, LONGEST_PAUSE, STEADY, Child, Watch
 
 SLEEPER = "import time; time.sleep(60)"
-STUBBORN = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
-)
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open({!r}, 'w').close(); time.sleep(60)"
+SUPERVISOR = """
+import sys, time
+from service.children import Child
+child = Child("sleeper", (sys.executable, "-c", "import time; time.sleep(60)"))
+child.start()
+print(child.pid, flush=True)
+time.sleep(60)
+"""
 
 
 def until(condition: Callable[[], bool], seconds: float = 10) -> None:
