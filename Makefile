@@ -20,6 +20,7 @@ STAMP := $(VENV)/installed-$(shell cat pyproject.toml Makefile | cksum | cut -d'
 install: $(STAMP)
 
 $(STAMP):
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("ctxmem needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	@echo "Installing into $(VENV): once, a few minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -qq --upgrade 'pip>=25.1'
