@@ -119,6 +119,11 @@ def gain(saved: int, suffix: int, *, turns: int, idle: float, terms: CacheTerms)
     return saved * (write + read * max(turns - 1, 0)) - alive * (write - read) * (suffix + saved)
 
 
+def surroundings(model: str, tools_sha: str) -> bytes:
+    """Hash of what a provider's cache depends on beside the messages."""
+    return seed("surroundings", model, tools_sha)
+
+
 def fingerprint(messages: Sequence[Message], tokens: Sequence[int]) -> tuple[tuple[bytes, int], ...]:
     """Hash and tokens of each message as rendered."""
     hashes = (blake2b(m.raw or b"", digest_size=8).digest() for m in messages)

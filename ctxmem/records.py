@@ -62,6 +62,7 @@ class Branch:
         tip_chain: chain hash of that event; the session's seed when empty.
         depth: number of events on the path.
         epoch: how many times its context was compacted.
+        request_id: its newest request; empty before the first.
     """
 
     session_id: str
@@ -73,6 +74,7 @@ class Branch:
     tip_chain: bytes = b""
     depth: int = 0
     epoch: int = 0
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,9 +43,8 @@ def history(plan: ContextPlan, min_tokens: int) -> list[Segment]:
 
 
 def _open(plan: ContextPlan, min_tokens: int) -> Iterator[Segment]:
-    """Segments that are long enough, not locked, and as they were laid out."""
-    edited = {id for decision in plan.decisions if decision.action == "prune" for id in decision.segments}
-    return (s for s in plan.segments if s.tokens >= min_tokens and not s.locked and s.id not in edited)
+    """Segments that are long enough, not locked, and not already a shortened form."""
+    return (s for s in plan.segments if s.tokens >= min_tokens and not s.locked and not s.shortened)
 
 
 def _shortenable(segment: Segment) -> bool:

@@ -32,8 +32,8 @@ _MARGIN = 1.25
 class SelectiveContext:
     """Prunes tool results as they arrive, or, given a target, history at an epoch.
 
-    A plan for an epoch is laid out from the originals in the log, and what was pruned before and is not laid out anew
-    stands frozen in it: so no text is pruned twice. Within one plan a pruned segment is not taken up again.
+    A segment that is already a shortened form, from this plan or from an earlier request, is not taken up again: so
+    no text is pruned twice.
 
     Attributes:
         scorer: gives self-information.

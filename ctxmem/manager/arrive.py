@@ -142,6 +142,7 @@ def fork(live: Live, at: int, tip: Event | None, root: bytes) -> Live:
         tip_chain=tip.chain if tip is not None else root,
         depth=at,
         epoch=live.branch.epoch,
+        request_id=live.branch.request_id,
     )
     items = tuple(item for item in live.items if item.depth < at)
     return replace(live, branch=branch, items=items, gone=live.gone if at else 0)

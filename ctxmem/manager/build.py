@@ -11,7 +11,7 @@ from itertools import groupby
 
 from ctxmem.errors import BudgetError
 from ctxmem.ids import new_id
-from ctxmem.ledger import Live, LiveItem, fingerprint, gain, seed
+from ctxmem.ledger import Live, LiveItem, fingerprint, gain, surroundings
 from ctxmem.manager.arrive import Arrival
 from ctxmem.manager.calls import Call
 from ctxmem.plan import ContextPlan, layout
@@ -80,7 +80,7 @@ def build(call: Call, arrival: Arrival, policy: Policy, counter: Counter) -> Bui
         session=replace(
             arrival.session, revision=arrival.session.revision + 1, turn=request.turn, updated_at=request.at
         ),
-        branch=replace(arrival.branch, epoch=request.epoch),
+        branch=replace(arrival.branch, epoch=request.epoch, request_id=request.id),
         items=items,
         sent=_sent(plan, messages),
         surroundings=_surroundings(call),
@@ -123,7 +123,7 @@ def _request(call: Call, arrival: Arrival, reduced: _Reduced, messages: tuple[Me
         stable_prefix=min(tokens, stable + plan.fixed) if stable else 0,
         action=reduced.action,
         reason=reduced.reason,
-        tools_sha=hashlib.sha256(call.tools).hexdigest() if call.tools else "",
+        tools_sha=_tools_sha(call),
         rendered_sha=rendered_sha(messages),
         status="failed" if reduced.refused is not None else "built",
         at=time.time(),
@@ -250,8 +250,11 @@ def _parts(plan: ContextPlan, tokens: int) -> dict[str, int]:
 
 
 def _surroundings(call: Call) -> bytes:
-    """What a provider's cache key holds beside the messages."""
-    return seed(call.model, hashlib.sha256(call.tools or b"").hexdigest())
+    return surroundings(call.model, _tools_sha(call))
+
+
+def _tools_sha(call: Call) -> str:
+    return hashlib.sha256(call.tools).hexdigest() if call.tools else ""
 
 
 def _sent(plan: ContextPlan, messages: tuple[Message, ...]) -> tuple[tuple[bytes, int], ...]:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from ctxmem import chat
-from ctxmem.ledger import Live, LiveItem
+from ctxmem.ledger import Live, LiveItem, fingerprint, surroundings
 from ctxmem.ports import Cache, Store
 from ctxmem.records import Branch, Event, LedgerEntry, Session
 
@@ -102,7 +102,18 @@ class HotStates:
         gone = sum(entries[e.id].tokens_before for e in events if e.id in entries and is_gone(entries[e.id]))
         items = [_booked(e, entries.get(e.id)) for e in events if e.id not in entries or not is_gone(entries[e.id])]
         items.sort(key=lambda item: not item.header)
-        return Live(session, branch, tuple(items), gone=gone)
+        live = Live(session, branch, tuple(items), gone=gone)
+        request = self._store.request(tenant, branch.request_id) if branch.request_id else None
+        if request is None:
+            return live
+        sent = [item for item in items if item.booked]
+        tokens = [entries[item.message.id].tokens_after for item in sent]
+        return replace(
+            live,
+            sent=fingerprint([item.message for item in sent], tokens),
+            surroundings=surroundings(request.model, request.tools_sha),
+            at=request.at,
+        )
 
 
 def is_gone(entry: LedgerEntry) -> bool:

@@ -96,6 +96,7 @@ branches = Table(
     _bytes("tip_chain"),
     _number("depth"),
     _number("epoch"),
+    _text("request_id"),
     sqlite_with_rowid=False,
 )
 

@@ -61,6 +61,7 @@ def _conversations() -> None:
         _must("tip_chain", sa.LargeBinary),
         _must("depth", sa.BigInteger),
         _must("epoch", sa.BigInteger),
+        _must("request_id", sa.Text),
         key=("session_id", "number"),
         rowid=False,
     )
