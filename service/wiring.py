@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from ctxmem.compressors.lexical import Lexical
+from ctxmem.errors import StoreError, Unavailable
+from ctxmem.ledger import CacheTerms
 from ctxmem.manager import ContextManager
 from ctxmem.manager.engine import Engine
 from ctxmem.ports import Cache, Counter
 from ctxmem.stores.sql import SqlStore
+from ctxmem.tokens.estimate import Estimate
 from service import auth
 from service.dataplane.chat import ChatCompletions
-from service.dataplane.memory import Memory
+from service.dataplane.memory import Memory, cache_terms
+from service.errors import UnknownModel
 from service.metrics import Metrics
 from service.settings import Settings
-from service.errors import UnknownModel
 from service.upstream.client import UpstreamClient, clients
 from service.upstream.routing import route
 from service.worker.client import RemoteCounter, RemoteScorer, WorkerClient
@@ -32,7 +37,7 @@ class Service:
         settings: as loaded.
         tenants: who is who.
         upstreams: where requests go, by name.
-        worker: the model worker.
+        worker: the model worker; None when no model is set.
         manager: the manager of all tenants.
         metrics: what is counted.
         threads: where the manager's work runs.
@@ -42,11 +47,22 @@ class Service:
     settings: Settings
     tenants: auth.Tenants
     upstreams: Mapping[str, UpstreamClient]
-    worker: WorkerClient
+    worker: WorkerClient | None
     manager: ContextManager
     metrics: Metrics = field(default_factory=Metrics)
     threads: Executor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="manager"))
     draining: bool = False
+
+    def cache_terms(self, model: str) -> CacheTerms:
+        """How the upstream that serves a model prices its prompt cache."""
+        try:
+            return cache_terms(route(self.upstreams, model).upstream.settings)
+        except UnknownModel:
+            return CacheTerms()
+
+    def state(self) -> dict[str, str]:
+        """How each part is: `ok`, `none`, or what is wrong with it; waits for all of them."""
+        return {"sql": self._sql_state(), "worker": self._worker_state(), "redis": self._cache_state()}
 
     async def open(self) -> None:
         """Open the connection pools; needs a running loop."""
@@ -60,6 +76,31 @@ class Service:
             await upstream.close()
         self.threads.shutdown()
         self.manager.close()
+
+    def _sql_state(self) -> str:
+        try:
+            health = self.manager.engine.store.health()
+        except StoreError as error:
+            return error.code
+        if health["migrations"] != "head":
+            return f"migrations: {health['migrations']}"
+        return health["write"]
+
+    def _worker_state(self) -> str:
+        if self.worker is None:
+            return "none"
+        try:
+            state = self.worker.health().state
+        except Unavailable:
+            return "down"
+        return "ok" if state == "ready" else state
+
+    def _cache_state(self) -> str:
+        if self.settings.redis_url is None:
+            return "none"
+        cache, proof = self.manager.engine.cache, b"%d" % time.time_ns()
+        cache.put("", "ready", proof, ttl=10)
+        return "ok" if cache.get("", "ready") == proof else "down"
 
     def chat(self) -> ChatCompletions:
         """The data plane over these parts."""
@@ -75,13 +116,13 @@ def service(settings: Settings) -> Service:
         StoreError: the database cannot be opened.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    worker = WorkerClient(settings.worker_socket)
+    worker = WorkerClient(settings.worker_socket) if settings.model else None
     upstreams = clients(settings)
     engine = Engine(
         SqlStore(settings.database_url),
         _cache(settings),
         lambda model: _counter(worker, upstreams, model),
-        RemoteScorer(worker),
+        RemoteScorer(worker) if worker else Lexical(),
     )
     manager = ContextManager(engine, model=settings.model, policy=settings.policy)
     return Service(settings, auth.tenants(settings), upstreams, worker, manager)
@@ -97,10 +138,11 @@ def _cache(settings: Settings) -> Cache:
     return RedisCache(settings.redis_url)
 
 
-def _counter(worker: WorkerClient, upstreams: Mapping[str, UpstreamClient], model: str) -> Counter:
+def _counter(worker: WorkerClient | None, upstreams: Mapping[str, UpstreamClient], model: str) -> Counter:
     """Counts for a model as the caller names it: with the tokenizer its upstream is set to, else the model's own."""
     try:
         found = route(upstreams, model)
     except UnknownModel:
-        return RemoteCounter(worker, model)
-    return RemoteCounter(worker, found.upstream.settings.tokenizer or found.model)
+        return RemoteCounter(worker, model) if worker else Estimate()
+    set_to = found.upstream.settings
+    return RemoteCounter(worker, set_to.tokenizer or found.model) if worker else Estimate(window=set_to.window)

@@ -80,12 +80,13 @@ class Memory:
             BudgetError: the pinned part is larger than the budget.
             Conflict: another turn of the session came first, again and again.
         """
-        future = self._threads.submit(self._prepare, tenant, body, asked, upstream, model)
+        future: Future[Prepared] = self._threads.submit(self._prepare, tenant, body, asked, upstream, model)
         try:
-            prepared, error = await _outcome(future)
+            outcome = await _outcome(future)
         except asyncio.CancelledError:
             future.add_done_callback(lambda late: self._abandon(tenant, late))
             raise
+        prepared, error = outcome
         if prepared is None:
             if isinstance(error, CLIENT_ERRORS) and asked.mode == "on":
                 raise error
@@ -94,9 +95,9 @@ class Memory:
         self._metrics.tokens.labels("out").inc(prepared.tokens_after)
         self._metrics.tokens.labels("saved").inc(max(0, prepared.tokens_before - prepared.tokens_after))
         if not prepared.changed or asked.mode == "observe":
-            return Turn(body.content, prepared.receipt.action, prepared)
+            return Turn(body.content, _told(prepared), prepared)
         messages = joined([message.raw or b"{}" for message in prepared.messages])
-        return Turn(body.edited({"messages": messages}), prepared.receipt.action, prepared)
+        return Turn(body.edited({"messages": messages}), _told(prepared), prepared)
 
     async def record(self, tenant: str, turn: Turn, read: Callable[[], Answer]) -> None:
         """Keep an answer. It is durable when this returns, or the failure is logged and counted.
@@ -122,15 +123,16 @@ class Memory:
     def _prepare(self, tenant: str, body: Body, asked: Directives, upstream: Upstream, model: str) -> Prepared:
         slices = body.messages()
         for i, raw in enumerate(slices):
-            check_depth(raw, param=f"messages.{i}")
+            check_depth(raw, param=f"messages[{i}]")
         tools = body.fields.get("tools", b"null")
+        reserve = max(0, body.number("max_completion_tokens") or body.number("max_tokens") or 0)
         call = Call(
-            messages=tuple(chat.parse(raw, param=f"messages.{i}") for i, raw in enumerate(slices)),
+            messages=chat.parse_all(slices),
             model=model,
             session_id=asked.session_id or body.session(),
             user_id=asked.user_id,
-            budget=asked.budget or (Budget(upstream.window) if upstream.window else None),
-            reserve=body.number("max_completion_tokens") or body.number("max_tokens") or 0,
+            budget=asked.budget or _window(upstream, reserve),
+            reserve=reserve,
             tools=None if tools == b"null" else tools,
             policy=asked.policy,
             mode="observe" if asked.mode == "observe" else "on",
@@ -157,6 +159,11 @@ class Memory:
         return reason
 
 
+def _told(prepared: Prepared) -> str:
+    receipt = prepared.receipt
+    return f"{receipt.action};reason={receipt.reason}" if receipt.reason else receipt.action
+
+
 def nothing() -> Answer:
     """The answer of an upstream that gave none."""
     return Answer(None, complete=False)
@@ -167,6 +174,13 @@ def cache_terms(upstream: Upstream) -> CacheTerms:
     return CacheTerms(
         read=upstream.read_price, write=upstream.write_price, ttl=upstream.cache_ttl_s, kind=upstream.cache
     )
+
+
+def _window(upstream: Upstream, reserve: int) -> Budget | None:
+    """The budget that the upstream's settings give; a reserve that leaves nothing is the upstream's to refuse."""
+    if upstream.window is None:
+        return None
+    return Budget(upstream.window, reserve if reserve < upstream.window else 0)
 
 
 async def _outcome(future: Future[Made]) -> tuple[Made | None, BaseException | None]:
