@@ -66,9 +66,12 @@ def find(reference: str) -> Path:
     Raises:
         ModelError: there is no such folder, and no such model in the hub's cache.
     """
-    path = Path(reference).expanduser()
-    if path.is_dir():
-        return path
+    try:
+        path = Path(reference).expanduser()
+        if path.is_dir():
+            return path
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{reference[:100]!r} is no path: {error}") from error
     try:
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError
