@@ -151,10 +151,12 @@ def edit(message: Message, texts: Sequence[str | None]) -> Message:
 def identity(raw: bytes) -> bytes:
     """A 16-byte name of what a message says, the same for the forms one client or SDK may give it.
 
-    Nulls, empty lists and objects, cache marks and key order do not count, and a list of one text part equals that
-    text: SDKs add and drop these when they send an answer back.
+    Nulls, empty lists and objects, cache marks and key order do not count, a list of one text part equals that text,
+    and an answer may lose the white space around it: SDKs and apps do all this when they send an answer back.
     """
     wire = {key: _said(value) for key, value in decode(raw).items() if key not in _NOT_IDENTITY}
+    if wire.get("role") == "assistant" and isinstance(wire.get("content"), str):
+        wire["content"] = wire["content"].strip()
     wire = {key: value for key, value in wire.items() if value not in (None, "", [], {})}
     text = json.dumps(wire, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
     return blake2b(text.encode(), digest_size=16).digest()

@@ -29,7 +29,7 @@ Messages = Sequence[Mapping[str, Any] | Message]
 
 
 _MOST_TENANTS = 1024
-_MOST_SESSIONS = 10_000
+_MOST_NOTED = 4096
 
 
 def _checked_id(session_id: str | None) -> str | None:
@@ -83,6 +83,7 @@ class ContextManager:
         self._scorer = Remembered(opened.scorer, opened.cache, tenant, opened.background)
         self._policies: dict[str, Policy] = {}
         self._writes = Writes(opened, tenant)
+        self._recent: OrderedDict[str, RequestRecord] = OrderedDict()
         self._last: OrderedDict[str, str] = OrderedDict()
         self._siblings: dict[str, ContextManager] = {tenant: self}
         self.policy_named(policy)
@@ -199,7 +200,8 @@ class ContextManager:
             The answer's event id; None without an answer.
         """
         message = chat.parse(raw, param="reply") if raw is not None else None
-        return self._writes.answer(self._request(request_id), message, complete=complete, usage=usage or {})
+        request = self._recent.get(request_id) or self._request(request_id)
+        return self._writes.answer(request, message, complete=complete, usage=usage or {})
 
     def append(
         self,
@@ -281,11 +283,12 @@ class ContextManager:
         return receipts.find_request(self.engine.store, self.tenant, request_id)
 
     def _remember(self, request: RequestRecord) -> None:
-        """Note the session's last request, for `record`."""
+        """Note the session's last request, for `record` and `answer`."""
+        self._recent[request.id] = request
         self._last[request.session_id] = request.id
-        self._last.move_to_end(request.session_id)
-        if len(self._last) > _MOST_SESSIONS:
-            self._last.popitem(last=False)
+        for noted in (self._recent, self._last):
+            if len(noted) > _MOST_NOTED:
+                noted.popitem(last=False)
 
     def _score_ahead(self, built: Built) -> None:
         """Have what just arrived scored while nobody waits, for the epoch to come."""

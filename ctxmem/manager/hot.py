@@ -42,6 +42,8 @@ class HotStates:
 
     def load(self, tenant: str, session: Session, number: int) -> Live:
         """The state of a branch."""
+        if not session.revision:
+            return Live(session, Branch(session.id))
         with self._lock:
             live = self._sessions.get((tenant, session.id), {}).get(number)
         if live is not None:

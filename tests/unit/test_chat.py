@@ -97,6 +97,12 @@ class TestIdentity:
         assert chat.identity(raw({"role": "user", "content": "hi"})) != chat.identity(raw(other))
 
 
+    def test_an_answer_may_lose_the_space_around_it(self):
+        """Apps trim answers before they send them back; a user's own spaces count."""
+        said = {"role": "assistant", "content": "\n hi "}
+        assert chat.identity(raw(said)) == chat.identity(raw({**said, "content": "hi"}))
+
+
 class TestReply:
     @pytest.mark.parametrize(
         "reply",
