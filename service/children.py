@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ctxmem.errors import Unavailable
+
 FIRST_PAUSE = 0.2
 """Seconds before a child that died is started again."""
 LONGEST_PAUSE = 10.0
@@ -56,14 +58,12 @@ class Child:
         argv: program and arguments.
         environment: its variables; None for the supervisor's own.
         grace: seconds between SIGTERM and SIGKILL.
-        niceness: how much it yields the processor to others, 0 to 19.
     """
 
     name: str
     argv: Sequence[str]
     environment: Mapping[str, str] | None = None
     grace: float = 10.0
-    niceness: int = 0
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -77,7 +77,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr.fileno(),
             process_group=0,
-            preexec_fn=_born(os.getpid(), self.niceness),  # the supervisor has one thread, so this is safe
+            preexec_fn=_die_with(os.getpid()),  # the supervisor has one thread, so this is safe
         )
 
     def running(self) -> bool:
@@ -129,8 +129,11 @@ class Watch:
             self._pause = FIRST_PAUSE
 
     def _start(self, now: float) -> None:
-        self.child.start()
         self._since, self._due = now, None
+        try:
+            self.child.start()
+        except (OSError, Unavailable) as error:
+            self.report(str(error))
 
     def _mourn(self, now: float) -> None:
         self.deaths += 1
@@ -138,12 +141,11 @@ class Watch:
         self._due, self._pause = now + self._pause, min(2 * self._pause, LONGEST_PAUSE)
 
 
-def _born(supervisor: int, niceness: int) -> Callable[[], None]:
-    """What a child does between fork and exec: yield the processor, and die when the supervisor does."""
+def _die_with(supervisor: int) -> Callable[[], None]:
+    """What a child does between fork and exec: on Linux, ask to be killed when the supervisor dies."""
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
     def settle() -> None:
-        os.nice(niceness)
         if libc is not None:
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != supervisor:  # it died before the line above

@@ -20,20 +20,22 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from ctxmem import __version__
-from ctxmem.errors import ConfigError
+from ctxmem.errors import ConfigError, CtxmemError
+from ctxmem.stores.valkey import EmbeddedValkey
 from service import home
 from service.auth import first_key
 from service.children import Child, Runnable, Watch
 from service.convert import is_due
 from service.settings import Settings, environment
+from service.worker.client import WorkerClient
 
+TOLD = ("host", "port", "data_dir", "cache_dir", "worker_socket", "model", "log_level")
+"""Settings that options can change, which the gateway is told by environment; it reads the others where we did."""
 TICK = 0.2
 """Seconds between two looks at the children."""
 GATEWAY_GRACE = 130.0
 """Seconds that the gateway gets to finish its streams; it ends them itself at 120."""
 WORKER_GRACE = 10.0
-WORKER_NICENESS = 5
-"""Requests come before the model: the worker yields the processor to the gateway."""
 FALSE_STARTS = 3
 """Deaths before the first readiness after which a child is given up on."""
 PATIENCE = 120.0
@@ -114,14 +116,19 @@ class Supervisor:
             connection.close()
 
     def _worker_settled(self, watch: Watch | None) -> bool:
-        """Whether the model worker answers, or there is none to wait for."""
+        """Whether the model worker has its model, or there is none to wait for."""
         if watch is None:
             return True
         if watch.deaths >= FALSE_STARTS:
             _tell("the model worker does not start; going on without the local model")
             return True
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            return probe.connect_ex(str(self.settings.worker_socket)) == 0
+        try:
+            health = WorkerClient(self.settings.worker_socket).health()
+        except CtxmemError:
+            return False
+        if health.state == "failed":
+            _tell(f"going on without the local model: {health.error}")
+        return health.state != "loading"
 
     def _announce(self) -> None:
         """Say once, on standard output, how the service is used."""
@@ -161,8 +168,12 @@ def main(settings: Settings, *, as_json: bool = False) -> int:
 
 def _children(settings: Settings) -> list[Runnable]:
     """What makes up the service, in starting order."""
-    told: dict[str, object] = {"host": settings.host, "port": settings.port, "data_dir": settings.data_dir}
+    told = {name: getattr(settings, name) for name in TOLD}
     children: list[Runnable] = []
+    if settings.redis_url is None:
+        valkey = EmbeddedValkey(settings.data_dir)
+        children.append(valkey)
+        told["redis_url"] = valkey.url
     if settings.model:
         children.append(_worker(settings))
     gateway = (sys.executable, "-m", "service.gateway")
@@ -173,7 +184,7 @@ def _children(settings: Settings) -> list[Runnable]:
 def _worker(settings: Settings) -> Child:
     argv = [sys.executable, "-m", "service.worker", "--socket", str(settings.worker_socket)]
     argv += ["--model", settings.model, "--cache-dir", str(settings.cache_dir)]
-    return Child("model worker", argv, grace=WORKER_GRACE, niceness=WORKER_NICENESS)
+    return Child("model worker", argv, grace=WORKER_GRACE)
 
 
 def _free_port(host: str, port: int) -> int:

@@ -37,6 +37,9 @@ _EXIT_CODES: tuple[tuple[type[CtxmemError], int], ...] = (
 )
 
 
+_MISSING_PACKAGE = 2
+
+
 class Commands(TyperGroup):
     """The group of commands: an error of ours becomes one line and an exit code."""
 
@@ -53,6 +56,11 @@ class Commands(TyperGroup):
                 raise
             sys.stderr.write(f"ctxmem: {error}\n")
             raise typer.Exit(exit_code(error)) from error
+        except ModuleNotFoundError as error:
+            if current().debug:
+                raise
+            sys.stderr.write(f'ctxmem: this command needs {error.name}: pip install "ctxmem[all]"\n')
+            raise typer.Exit(_MISSING_PACKAGE) from error
 
 
 def exit_code(error: CtxmemError) -> int:

@@ -62,7 +62,7 @@ def sessions(
     if json_:
         output.print_json({"sessions": found})
         return
-    rows = [(s["id"], s["user_id"], s["events"], s["turn"], s["branches"], _when(s["updated_at"])) for s in found]
+    rows = [(s["id"], s["user_id"], s["events"], s["turns"], s["branches"], _when(s["updated_at"])) for s in found]
     output.screen().print(output.table(("session", "user", "events", "requests", "branches", "last used"), rows))
 
 

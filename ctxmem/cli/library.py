@@ -73,7 +73,7 @@ class LibraryBackend:
 
     def sessions(self, *, limit: int) -> list[Wire]:
         store, tenant = self._manager.engine.store, self._manager.tenant
-        return [asdict(session) for session in store.sessions(tenant, limit=limit)]
+        return [{**asdict(session), "turns": session.turn} for session in store.sessions(tenant, limit=limit)]
 
     def events(self, session_id: str) -> Iterator[Wire]:
         session, after = self._manager.session(session_id), -1

@@ -44,12 +44,12 @@ class Options:
         return self.chosen_database or f"sqlite:///{self.data_dir / 'ctxmem.db'}"
 
 
-_current: ContextVar[Options] = ContextVar("ctxmem_options", default=Options())
+_current: ContextVar[Options | None] = ContextVar("ctxmem_options", default=None)
 
 
 def current() -> Options:
     """The options of the command that runs."""
-    return _current.get()
+    return _current.get() or Options()
 
 
 def choose(options: Options) -> None:
