@@ -1,0 +1,176 @@
+"""Databases and caches that the contract suites run over, and a way to write a log by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+
+from ctxmem.ids import new_id
+from ctxmem.records import Batch, Branch, Event, LedgerEntry, RequestRecord, Session
+from ctxmem.stores.sql import SqlStore
+
+PATIENCE = 30.0
+"""Seconds that a server of ours may take to start."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """Writes a conversation the way a manager would, one batch at a time."""
+
+    store: SqlStore
+    tenant: str
+
+    def say(self, session_id: str, *texts: str, branch: int = 0, user: str = "", **rest: Any) -> Batch:
+        """Append one event for each text and wait; `rest` are further fields of the batch."""
+        return self.store.write(self.tenant, self.batch(session_id, *texts, branch=branch, user=user, **rest)).result()
+
+    def batch(self, session_id: str, *texts: str, branch: int = 0, user: str = "", **rest: Any) -> Batch:
+        """The batch that appends one event for each text to a branch, which may be new."""
+        head = self.store.session(self.tenant, session_id) or Session(session_id, user)
+        tip = self.store.branch(self.tenant, session_id, branch) or Branch(session_id, branch)
+        events = []
+        for place, text in enumerate(texts):
+            events.append(_event(head, tip, place, text))
+            tip = replace(tip, tip_id=events[-1].id, tip_chain=events[-1].chain, depth=tip.depth + 1)
+        moved = replace(
+            head, revision=head.revision + 1, events=head.events + len(events), turn=head.turn + 1, branch=branch
+        )
+        return Batch(moved, head.revision, branch=tip, events=tuple(events), **rest)
+
+    def fork(self, session_id: str, parent: int, depth: int, turn: int) -> int:
+        """Open a branch that shares `depth` events with its parent; returns its number."""
+        head = self.store.session(self.tenant, session_id)
+        assert head is not None
+        shared = self.store.history(self.tenant, session_id, parent, stop=depth)
+        chain = shared[-1].chain if shared else b"seed"
+        tip = Branch(session_id, head.branches, parent, depth, turn, shared[-1].id if shared else None, chain, depth)
+        moved = replace(head, revision=head.revision + 1, branches=head.branches + 1)
+        self.store.write(self.tenant, Batch(moved, head.revision, branch=tip)).result()
+        return tip.number
+
+    def book(self, session_id: str, *entries: LedgerEntry) -> None:
+        """Append ledger entries."""
+        head = self.store.session(self.tenant, session_id)
+        assert head is not None
+        moved = replace(head, revision=head.revision + 1)
+        self.store.write(self.tenant, Batch(moved, head.revision, entries=entries)).result()
+
+
+def _event(head: Session, tip: Branch, place: int, text: str) -> Event:
+    raw = text.encode()
+    chain = hashlib.blake2b((tip.tip_chain or b"seed") + raw, digest_size=16).digest()
+    seq = head.events + place
+    return Event(
+        new_id("ev"), head.id, tip.number, seq, tip.depth, tip.tip_id, chain, "user", raw, "client", None, time.time()
+    )
+
+
+def request(session_id: str, **changed: Any) -> RequestRecord:
+    """A request with every field set."""
+    whole = RequestRecord(
+        id=new_id("rq"),
+        session_id=session_id,
+        branch=0,
+        turn=1,
+        depth=1,
+        epoch=2,
+        model="m",
+        exact=False,
+        mode="on",
+        policy="balanced",
+        limit=2**40,
+        reserve=10,
+        tokens=5,
+        parts={"system": 2, "query": 3},
+        stable_prefix=2,
+        action="pass",
+        reason="nothing to do",
+        rendered_sha="ab",
+        timings={"count": 0.5},
+        at=1700000000.123,
+    )
+    return replace(whole, **changed)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a database of a throwaway PostgreSQL server on a Unix socket."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    initdb = shutil.which("initdb", path=os.pathsep.join([*map(str, reversed(programs)), os.environ.get("PATH", "")]))
+    if initdb is None:
+        pytest.skip("no PostgreSQL here: initdb is neither in /usr/lib/postgresql nor on PATH")
+    folder = Path(tempfile.mkdtemp(prefix="ctxmem-pg-"))
+    owner = _servant(folder)
+    made = [initdb, "-D", str(folder / "data"), "-A", "trust", "-U", "ctxmem", "-E", "UTF8", "--no-sync"]
+    subprocess.run(made, check=True, stdout=subprocess.DEVNULL, cwd=folder, **owner)
+    options = ["-c", "listen_addresses=", "-c", "fsync=off", "-k", str(folder)]
+    argv = [str(Path(initdb).with_name("postgres")), "-D", str(folder / "data"), *options]
+    with open(folder / "log", "wb") as log:
+        server = subprocess.Popen(argv, stdout=log, stderr=log, cwd=folder, **owner)
+    try:
+        url = f"postgresql+psycopg://ctxmem@/postgres?host={folder}"
+        _wait_for(url)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(PATIENCE)
+        shutil.rmtree(folder)
+
+
+def _servant(folder: Path) -> dict[str, Any]:
+    """Whom the server runs as: PostgreSQL refuses root."""
+    if os.geteuid() != 0:
+        return {}
+    user = pwd.getpwnam("postgres" if _exists("postgres") else "nobody")
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def _exists(name: str) -> bool:
+    return any(user.pw_name == name for user in pwd.getpwall())
+
+
+def _wait_for(url: str) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    engine, deadline = create_engine(url), time.monotonic() + PATIENCE
+    while True:
+        try:
+            engine.connect().close()
+        except OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+            continue
+        engine.dispose()
+        return
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlStore]:
+    """One store for a module; tests keep apart by tenant."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('store')}/log.db"
+    else:
+        url = request.getfixturevalue("postgres")
+    opened = SqlStore(url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def log(store: SqlStore) -> Log:
+    """A tenant's empty log."""
+    return Log(store, new_id("tenant"))
