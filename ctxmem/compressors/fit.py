@@ -1,8 +1,8 @@
 """Make a plan fit its budget by leaving the oldest out. Always the last step of a pipeline.
 
 What is left out stays in the log; this step only decides what this request does without. It drops in the order in
-which a reader misses things least: turns oldest first, and within the first turn that need not go whole only its tool
-exchanges, so that a question keeps its answer and what is left starts with a user's message.
+which a reader misses things least: turns oldest first; and of the first turn that need not go whole only the tool
+exchanges, where it has an answer besides. So a question keeps its answer, and what is left starts with a question.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def _chosen(segments: Sequence[Segment], excess: int) -> set[str]:
         if excess <= 0:
             break
         exchanges = [group for group in turn if group.exchange]
-        enough = sum(group.tokens for group in exchanges) >= excess
+        answered = len(turn) - len(exchanges) > 1
+        enough = answered and sum(group.tokens for group in exchanges) >= excess
         for group in _until(exchanges, excess) if enough else turn:
             going.update(group.ids)
             excess -= group.tokens

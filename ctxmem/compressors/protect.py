@@ -11,7 +11,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-_FENCE = re.compile(r"^[ \t]*(?P<mark>`{3,}|~{3,})[^\n]*\n(?:.*?^[ \t]*(?P=mark)[`~]*[ \t]*$|.*\Z)", re.M | re.S)
+_FENCE = re.compile(
+    r"^[ \t]*(?P<mark>`{3,}|~{3,})[^`\n]*\n(?:.*?^[ \t]*(?P=mark)[`~]*[ \t]*$|.*\Z)"
+    r"|(?P<ticks>`{3,}).*?(?:(?P=ticks)`*|\Z)",
+    re.M | re.S,
+)
 _INLINE = re.compile(r"(?P<mark>`{1,2})(?!`)[^`\n]{1,400}(?P=mark)(?!`)")
 _KEEP = re.compile(r"<ctx:keep>.*?(?:</ctx:keep>|\Z)", re.S)
 _MARK = re.compile(r"\[[^\[\]\n]{0,80}\bctx:[0-9a-zA-Z_]{4,64}\b[^\[\]\n]{0,80}\]|\bit_[0-9a-f]{32}\b")

@@ -21,7 +21,9 @@ from ctxmem.compressors.units import PHRASE_WORDS, SPLITS, Unit, UnitName
 from ctxmem.compressors.words import salience
 from ctxmem.ports import Counter, TokenScores
 
-Refusal = Literal["", "within_budget", "hard_spans_over_budget", "budget_too_small", "no_gain", "unbalanced"]
+Refusal = Literal[
+    "", "within_budget", "nothing_to_prune", "hard_spans_over_budget", "budget_too_small", "no_gain", "unbalanced"
+]
 """Why a text stayed as it was; empty when it was pruned."""
 
 MIN_SAVED = 32
@@ -112,6 +114,8 @@ class Prune:
         refusal: Refusal = ""
         if before <= search.budget:
             refusal = "within_budget"
+        elif all(unit.kind == "frame" for unit in search.draft.units):
+            refusal = "nothing_to_prune"
         elif search.best is None:
             refusal = "hard_spans_over_budget"
         elif not search.best.strip():

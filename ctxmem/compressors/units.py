@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ctxmem.compressors import protect
-from ctxmem.compressors.words import stop
+from ctxmem.compressors.words import PARTICLES, stop
 
 UnitKind = Literal["text", "hard", "frame"]
 UnitName = Literal["phrase", "sentence", "block"]
@@ -28,7 +28,7 @@ _CJK = r"\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _LETTER = rf"[^\W{_CJK}]"
 _SIGN = r"[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0900-\u109f\u1780-\u17d3\u200c\u200d]"
 _EMOJI_TAIL = r"(?:[\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]|\u200d[^\w\s])*"
-_PARTICLE = "[的了是在和与也都就而及着或被把这那之其于以为所等并但很吗呢吧啊]"
+_PARTICLE = f"[{PARTICLES}]"
 _ATOM = re.compile(
     "|".join(
         [
@@ -46,7 +46,7 @@ _ATOM = re.compile(
 )
 _WEIGHTS = {kind: weight for kind, weight, _ in protect.ATOMS}
 _PAIRS = {")": "(", "]": "[", "}": "{"}
-_ABBREVIATION = re.compile(r"(?:\b[A-Za-z]|\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|etc|No|Fig|e\.g|i\.e|cf|al|Jr|Sr|Inc|Ltd))\Z")
+_ABBREVIATION = re.compile(r"(?:\b[A-Z]|\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|etc|No|Fig|e\.g|i\.e|cf|al|Jr|Sr|Inc|Ltd))\Z")
 
 
 @dataclass(slots=True)

@@ -5,7 +5,10 @@ English and the particles of Chinese and Japanese; words of other languages coun
 
 from __future__ import annotations
 
-STOP = frozenset(
+PARTICLES = "的了是与也而及或被把这那之为并但很吗呢吧啊"
+"""Chinese function characters that rarely stand inside a Japanese word."""
+
+STOP = frozenset(PARTICLES) | frozenset(
     """
     a about above after again against all also although am an and any are as at be because been before being below
     between both but by can could did do does doing done down during each either else even ever few for from further
@@ -16,7 +19,6 @@ STOP = frozenset(
     toward towards under until up upon us very was we well were what when where whether which while who whom whose
     why will with within would yeah yes yet you your yours yourself yourselves i'm i've i'd i'll it's that's there's
     we're we've we'll you're you've you'll they're they've he's she's what's let's who's here's
-    的 了 是 在 和 与 也 都 就 而 及 着 或 被 把 这 那 之 其 于 以 为 所 等 并 但 很 吗 呢 吧 啊
     """.split()  # noqa: SIM905 - a list of 200 strings hides the words
 )
 
