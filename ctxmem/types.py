@@ -6,7 +6,7 @@ A `Decision` is one edit of the context, with its reason. Records of the log liv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -203,5 +203,5 @@ class Receipt:
     stable_prefix_tokens: int
     action: str
     reason: str
-    items: tuple[Item, ...] = ()
+    items: Sequence[Item] = ()
     timings: Mapping[str, float] = field(default_factory=dict)

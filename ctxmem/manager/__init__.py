@@ -48,11 +48,12 @@ def _checked_id(session_id: str | None) -> str | None:
 class ContextManager:
     """Keeps sessions whole in a database and builds the context of each call under a token budget.
 
-    >>> cm = ContextManager("sqlite:///:memory:")
+    >>> cm = ContextManager("sqlite://")
     >>> plan = cm.prepare("chat-42", [{"role": "user", "content": "Hello"}], budget=1024)
     >>> plan.messages()
     [{'role': 'user', 'content': 'Hello'}]
     >>> event_id = cm.record("chat-42", "Hi! What can I do for you?")
+    >>> cm.close()
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class ContextManager:
         """Open a manager.
 
         Args:
-            url: the database, or an engine that is already open.
+            url: the database, or an engine that is already open; `sqlite://` keeps nothing.
             tenant: whose data this manager sees.
             model: target model when a call names none; decides how tokens are counted. Empty means an estimate.
             policy: name of the policy when a call names none.
@@ -143,7 +144,8 @@ class ContextManager:
             policy=policy,
         )
         prepared = self.build(call)
-        return replace(prepared.plan, receipt=self.receipt(prepared.request_id))
+        items = receipts.LoggedItems(lambda: tuple(self.receipt(prepared.request_id).items))
+        return replace(prepared.plan, receipt=replace(prepared.receipt, items=items))
 
     def record(self, session: str, reply: str | Mapping[str, Any] | Message) -> str:
         """Log the answer to the session's last request; returns its event id.

@@ -13,6 +13,7 @@ from ctxmem.manager.hot import HotStates
 from ctxmem.ports import Cache, Counter, Scorer, Store
 
 _STRIPES = 256
+_SCRATCH = ("sqlite://", "sqlite:///:memory:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Engine:
         background: one thread for work that nobody waits for.
         hot: states of the sessions in use.
         locks: one of them is held while a session is read and written.
+        last: called when all is closed.
     """
 
     store: Store
@@ -39,6 +41,8 @@ class Engine:
     hot: HotStates = field(init=False)
     locks: tuple[threading.Lock, ...] = field(default_factory=lambda: tuple(threading.Lock() for _ in range(_STRIPES)))
 
+    last: Callable[[], object] = lambda: None
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "hot", HotStates(self.store, self.cache))
 
@@ -50,6 +54,7 @@ class Engine:
         """Finish what is queued and let go of everything."""
         self.background.shutdown(cancel_futures=True)
         self.store.close()
+        self.last()
 
 
 def open_engine(
@@ -58,7 +63,8 @@ def open_engine(
     """An engine in this process: SQL by URL, Redis when there is one, models loaded when first needed.
 
     Args:
-        url: SQLAlchemy URL, such as `sqlite:///ctxmem.db` or `postgresql+psycopg://…`.
+        url: SQLAlchemy URL, such as `sqlite:///ctxmem.db` or `postgresql+psycopg://…`. `sqlite://` is a scratch
+            database that goes when the engine is closed.
         redis_url: shared cache; None keeps the cache in this process.
         scorer: `lexical`, or a language model by packaged name, path or hub id.
         cache_dir: where converted models are kept.
@@ -73,6 +79,12 @@ def open_engine(
     def counters(model: str) -> Counter:
         return counter_for(model, cache_dir=cache_dir)
 
+    if url in _SCRATCH:
+        from tempfile import TemporaryDirectory
+
+        scratch = TemporaryDirectory(prefix="ctxmem-")
+        store, last = SqlStore(f"sqlite:///{scratch.name}/scratch.db"), scratch.cleanup
+        return Engine(store, _cache(redis_url), counters, scorer_named(scorer, cache_dir), last=last)
     return Engine(SqlStore(url), _cache(redis_url), counters, scorer_named(scorer, cache_dir))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from typing import overload
 
 from ctxmem import chat
 from ctxmem.errors import NotFound
@@ -19,7 +21,7 @@ from ctxmem.records import Branch, Event, LedgerEntry, RequestRecord, Session
 from ctxmem.types import Budget, Item, Message, Receipt
 
 
-def receipt(request: RequestRecord, items: tuple[Item, ...] = ()) -> Receipt:
+def receipt(request: RequestRecord, items: Sequence[Item] = ()) -> Receipt:
     """A request's record as its receipt."""
     return Receipt(
         id=request.id,
@@ -38,6 +40,23 @@ def receipt(request: RequestRecord, items: tuple[Item, ...] = ()) -> Receipt:
         items=items,
         timings=request.timings,
     )
+
+
+class LoggedItems(Sequence[Item]):
+    """A receipt's items, read from the log when somebody looks: a turn's cost does not grow with its history."""
+
+    def __init__(self, load: Callable[[], tuple[Item, ...]]) -> None:
+        self._items = lru_cache(maxsize=1)(load)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Item, ...]: ...
+    def __getitem__(self, index: int | slice) -> Item | tuple[Item, ...]:
+        return self._items()[index]
+
+    def __len__(self) -> int:
+        return len(self._items())
 
 
 def find_request(store: Store, tenant: str, request_id: str) -> RequestRecord:
