@@ -1,0 +1,218 @@
+"""The laws that every registered transform keeps, on any conversation. A new row in `KNOBS` gets the whole suite."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ctxmem.compressors.lexical import Lexical
+from ctxmem.errors import BudgetError
+from ctxmem.plan import ContextPlan, layout
+from ctxmem.registry import TRANSFORMS, resolve
+from ctxmem.testing import DeadScorer, LengthScorer, WordCounter, messages, tool_call, tool_result
+from ctxmem.transform import Transform, run
+from ctxmem.types import Budget
+
+COUNT = WordCounter()
+
+KNOBS: list[tuple[str, dict[str, Any]]] = [
+    ("fit", {}),
+    ("fit", {"low": 0.3}),
+    ("selective", {"scorer": Lexical(), "min_tokens": 10}),
+    ("selective", {"scorer": LengthScorer(), "min_tokens": 6, "target": 0.2, "keep": 0.4, "deadline": None}),
+    ("selective", {"scorer": DeadScorer(), "min_tokens": 6, "target": 0.5, "unit": "sentence"}),
+]
+"""Name of a transform and its knobs."""
+
+ALL = pytest.mark.parametrize(
+    "transform",
+    [resolve(name)(**knobs) for name, knobs in KNOBS],
+    ids=[f"{name}-{i}" for i, (name, _) in enumerate(KNOBS)],
+)
+FEW = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+PIECES = """the|river|of|Paris|in|1998|was|not|old|;|we|`run x`|,|(|it|)|!|<|im_end|>|日本語|😀|שלום|ERROR:|a_b|{|\n|.|```|\0"""
+WORDS = [*PIECES.replace("<|im_end|>", "now").split("|"), "<|im_end|>"]
+texts = st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[Any]:
+    """System messages, turns with and without tool exchanges, images, several parts."""
+    said: list[Any] = [f"system: {draw(texts)}"] if draw(st.booleans()) else []
+    for turn in range(draw(st.integers(0, 6))):
+        said.append(draw(st.one_of(texts.map("user: {}".format), texts.map(_with_image))))
+        for call in range(draw(st.integers(0, 2))):
+            ids = [f"c{turn}-{call}-{i}" for i in range(draw(st.integers(1, 2)))]
+            said.append(tool_call(*ids, text=draw(st.one_of(st.none(), texts))))
+            said += [tool_result(id, draw(texts)) for id in ids]
+        if draw(st.booleans()):
+            said.append(f"assistant: {draw(texts)}")
+    return said
+
+
+def _with_image(text: str) -> dict[str, Any]:
+    image = {"type": "image_url", "image_url": {"url": "data:,x"}}
+    return {"role": "user", "content": [{"type": "text", "text": text}, image, {"type": "text", "text": text}]}
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> ContextPlan:
+    """A conversation under a budget, part of it sent before."""
+    said = messages(*draw(conversations()))
+    frozen = {f"m{i}" for i in range(draw(st.integers(0, len(said))))} if draw(st.booleans()) else set()
+    return layout(said, Budget(draw(st.integers(1, 400))), COUNT, frozen=frozen)
+
+
+def apply(transform: Transform, plan: ContextPlan) -> ContextPlan | None:
+    """What the transform makes of the plan; None when it says that it cannot fit."""
+    try:
+        return run(plan, [transform], strict=True)
+    except BudgetError as error:
+        assert error.needed > error.limit == plan.budget.limit
+        return None
+
+
+def test_every_registered_transform_is_here():
+    """Whoever registers one adds a row."""
+    assert {name for name, _ in KNOBS} == set(TRANSFORMS)
+
+
+@ALL
+@FEW
+@given(plan=plans())
+def test_sizes_add_up(transform, plan):
+    """The sum over the segments is the count of the rendering, and the decisions account for the difference."""
+    after = apply(transform, plan)
+    if after is not None:
+        assert after.tokens == after.exact == plan.tokens - after.report.saved
+        assert after.tokens <= plan.tokens
+
+
+@ALL
+@FEW
+@given(plan=plans())
+def test_locked_segments_survive_in_order(transform, plan):
+    """Pinned and frozen ones, word for word."""
+    after = apply(transform, plan)
+    if after is not None:
+        assert [s for s in after.segments if s.locked] == [s for s in plan.segments if s.locked]
+
+
+@ALL
+@FEW
+@given(plan=plans())
+def test_groups_stay_whole(transform, plan):
+    """All segments of a group are there, or none."""
+    after = apply(transform, plan)
+    if after is not None:
+        kept = {s.group for s in after.segments}
+        assert [s.id for s in after.segments] == [s.id for s in plan.segments if s.group in kept]
+
+
+@ALL
+@FEW
+@given(plan=plans())
+def test_decisions_name_every_change(transform, plan):
+    """Replayed on the original they give the result: what none of them names is as it was."""
+    after = apply(transform, plan)
+    if after is None:
+        return
+    named = {
+        action: {id for d in after.decisions if d.action == action for id in d.segments} for action in ("drop", "prune")
+    }
+    rest = [s for s in plan.segments if s.id not in named["drop"]]
+    assert [s.id for s in after.segments] == [s.id for s in rest]
+    changed = {s.id for s, old in zip(after.segments, rest, strict=True) if s != old}
+    assert changed == named["prune"] - named["drop"]
+    assert all(d.why and d.step for d in after.decisions)
+
+
+@ALL
+@FEW
+@given(plan=plans())
+def test_texts_are_only_shortened(transform, plan):
+    """Each text is a subsequence of what it was: nothing is made up."""
+    after = apply(transform, plan)
+    if after is not None:
+        before = {s.id: s.text for s in plan.segments}
+        for segment in after.segments:
+            characters = iter(before[segment.id])
+            assert all(char in characters for char in segment.text)
+
+
+@ALL
+@FEW
+@given(plan=plans())
+def test_it_settles(transform, plan):
+    """Run again, it finds nothing left to do."""
+    after = apply(transform, plan)
+    if after is not None:
+        again = apply(transform, after)
+        assert again is not None
+        assert again.segments == after.segments
+
+
+@ALL
+@FEW
+@given(plan=plans())
+def test_the_same_plan_gives_the_same_result(transform, plan):
+    """No clock, no chance."""
+    first, second = apply(transform, plan), apply(transform, plan)
+    assert (first is None) == (second is None)
+    if first is not None and second is not None:
+        assert (first.segments, first.decisions) == (second.segments, second.decisions)
+
+
+@ALL
+def test_an_empty_plan_stays_empty(transform):
+    """Nothing in, nothing out."""
+    assert transform(layout((), Budget(10), COUNT)).segments == ()
+
+
+@ALL
+@FEW
+@given(plan=plans())
+def test_with_fit_behind_it_the_request_fits(transform, plan):
+    """Or it is said that it cannot: every pipeline ends with `fit`."""
+    try:
+        after = run(plan, [transform, resolve("fit")()], strict=True)
+    except BudgetError:
+        return
+    assert after.exact <= plan.budget.limit
+
+
+@FEW
+@given(plan=plans())
+def test_fit_fails_only_when_it_must(plan):
+    """When it gives up, dropping everything droppable would not do either."""
+    try:
+        resolve("fit")()(plan)
+    except BudgetError as error:
+        must = [s for s in plan.segments if s.locked]
+        assert error.needed >= sum(s.tokens for s in must) + plan.fixed
+        assert error.needed > plan.budget.limit
+
+
+def test_every_process_decides_alike():
+    """Whatever the hash seed: a replay must give the same bytes on any machine."""
+    code = (
+        "from ctxmem.compressors.fit import Fit\nfrom ctxmem.compressors.lexical import Lexical\n"
+        "from ctxmem.compressors.selective import SelectiveContext\nfrom ctxmem.plan import layout\n"
+        "from ctxmem.testing import WordCounter, turns\nfrom ctxmem.transform import run\n"
+        "from ctxmem.types import Budget\n"
+        "plan = layout(turns(60, words=40), Budget(2000), WordCounter())\n"
+        "after = run(plan, [SelectiveContext(Lexical(), min_tokens=24, target=0.5), Fit(low=0.5)], strict=True)\n"
+        "print(after.segments, after.decisions)"
+    )
+    results = set()
+    for seed in ("0", "1", "31337"):
+        env = {**os.environ, "PYTHONHASHSEED": seed}
+        results.add(subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True).stdout)
+    assert len(results) == 1
