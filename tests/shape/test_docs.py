@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from starlette.testclient import TestClient
 import ctxmem
 from ctxmem.cli.app import app as cli
 from ctxmem.policy import POLICIES
-from ctxmem.registry import TRANSFORMS
+from ctxmem.registry import TRANSFORMS, resolve
 from service.app import create_app
 from service.settings import PREFIX, Settings, Upstream
 
@@ -94,6 +95,12 @@ class TestSettings:
         """In the settings, and with its paper in the README."""
         assert row(SETTINGS, name)
         assert row(README, name)
+
+    @pytest.mark.parametrize("name", TRANSFORMS)
+    def test_a_transform_has_its_knobs_explained(self, name: str) -> None:
+        """Every field of its dataclass stands in its row."""
+        missing = [field.name for field in fields(resolve(name)) if f"`{field.name}`" not in row(SETTINGS, name)[2]]
+        assert not missing
 
     @pytest.mark.parametrize("name", POLICIES)
     def test_a_policy_has_its_row(self, name: str) -> None:
