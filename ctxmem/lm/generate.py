@@ -6,60 +6,26 @@ Knows token ids, not messages: the caller renders the prompt with `ctxmem.tokens
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from ctxmem.errors import InvalidInput
 from ctxmem.lm.causal import CausalLM
-from ctxmem.lm.sampling import Sampler, Sampling, Token
+from ctxmem.lm.reply import Completion, FinishReason, Piece, PromptTooLong, Sampling
+from ctxmem.lm.sampling import Sampler
 from ctxmem.lm.sessions import Sessions, Snapshot
 from ctxmem.lm.stream import Detokenizer, StopStrings
 
 KV_BYTES = 256 * 2**20
 """Memory for the caches of idle sessions: about 11,000 tokens of SmolLM2-135M in bf16."""
 
-PREFILL = 256
-"""Prompt tokens read in one step, which is how long a cancelled request may go on."""
+BLOCK = 128
+"""Prompt tokens read in one step. Steps begin at multiples of it, and only whole blocks of prompts are kept.
 
-
-class PromptTooLong(InvalidInput):
-    """The prompt leaves no room for an answer in the model's window."""
-
-    code = "context_length_exceeded"
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one step gave.
-
-    Attributes:
-        text: text that may be sent now; empty while the prompt is read or a character is not whole.
-        token: the token chosen in this step, if one was.
-    """
-
-    text: str
-    token: Token | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """How a reply ended.
-
-    Attributes:
-        finish_reason: `stop` at the model's end token or a stop string, `length` at a limit.
-        prompt_tokens: tokens of the prompt.
-        completion_tokens: tokens of the reply, the end token not counted.
-        cached_tokens: prompt tokens that did not have to be read again.
-    """
-
-    finish_reason: Literal["stop", "length"]
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
+Sums in bf16 depend on how many tokens are read together, enough to change a greedy reply. Read in the same blocks, a
+prompt gives the same bits whether its prefix was kept or not; the last reply is read again, as a part of the prompt.
+"""
 
 
 class ChatModel:
@@ -92,48 +58,43 @@ class ChatModel:
                 param="messages",
             )
         limit = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
-        cache, cached = self._sessions.read(session, prompt) if session else (DynamicCache(), 0)
-        logits = yield from self._prefill(prompt, cached, cache)
-        self._keep(session, prompt, cache)
+        cache, cached = self._sessions.read(session, prompt, block=BLOCK) if session else (DynamicCache(), 0)
+        logits = yield from self._prefill(prompt, cached, cache, session)
         reason, produced = yield from self._decode(logits, cache, sampling, limit)
-        # The last token was chosen, not read: the cache ends before it.
-        read = [*prompt, *produced][: cache.get_seq_length()]
-        self._keep(session, read, cache)
-        return Completion(reason, len(prompt), len(produced), cached)
+        return Completion(reason, len(prompt), produced, cached)
 
     def forget(self, session: str) -> None:
         """Drop what is cached for a session."""
         self._sessions.forget(session)
 
-    def _keep(self, session: str | None, ids: Sequence[int], cache: DynamicCache) -> None:
-        if session:
-            self._sessions.keep(session, Snapshot.of(ids, cache))
-
-    def _prefill(self, prompt: Sequence[int], cached: int, cache: DynamicCache) -> Generator[Piece, None, Tensor]:
-        """Read the rest of the prompt; returns the (vocab,) logits of what follows it."""
+    def _prefill(
+        self, prompt: Sequence[int], cached: int, cache: DynamicCache, session: str | None
+    ) -> Generator[Piece, None, Tensor]:
+        """Read the rest of the prompt, keep its whole blocks; returns the (vocab,) logits of what follows it."""
         logits = torch.empty(0)
-        for start in range(cached, len(prompt), PREFILL):
-            logits = self._forward(prompt[start : start + PREFILL], cache)
+        for start in range(cached, len(prompt), BLOCK):
+            if session and start > 0 and start + BLOCK >= len(prompt):
+                self._sessions.keep(session, Snapshot.of(prompt[:start], cache))
+            logits = self._forward(prompt[start : start + BLOCK], cache)
             yield Piece("")
         return logits
 
     def _decode(
         self, logits: Tensor, cache: DynamicCache, sampling: Sampling, limit: int
-    ) -> Generator[Piece, None, tuple[Literal["stop", "length"], list[int]]]:
-        """Draw tokens until an end; returns why it ended and the tokens of the reply."""
+    ) -> Generator[Piece, None, tuple[FinishReason, int]]:
+        """Draw tokens until an end; returns why it ended and how many tokens it has."""
         sampler, words, stops = Sampler(sampling), Detokenizer(self._lm.tokenizer.decode), StopStrings(sampling.stop)
-        produced: list[int] = []
-        ended = False
-        while len(produced) < limit:
+        produced, ended = 0, False
+        while produced < limit:
             token = sampler.pick(logits)
             ended = token.id in self._ends
             if ended:
                 break
-            produced.append(token.id)
+            produced += 1
             yield Piece(stops.push(words.push(token.id)), token)
             if stops.hit:
                 break
-            if len(produced) < limit:
+            if produced < limit:
                 logits = self._forward([token.id], cache)
         rest = stops.push(words.finish()) + stops.finish()
         if rest:

@@ -1,49 +1,12 @@
-"""Choosing the next token from logits. The names and meanings are those of OpenAI's chat completions."""
+"""Choosing the next token from logits."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ctxmem.errors import ModelError
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How a reply is drawn.
-
-    Attributes:
-        max_tokens: most tokens of the reply; None for all the window leaves.
-        temperature: 0 takes the likeliest token always.
-        top_p: draw from the likeliest tokens that together have this probability.
-        seed: makes draws repeatable; None draws afresh.
-        stop: the reply ends before the first of these strings.
-        top_logprobs: give each token's log-probability and this many alternatives; None gives neither.
-    """
-
-    max_tokens: int | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    top_logprobs: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A chosen token.
-
-    Attributes:
-        id: its id.
-        logprob: ln of its probability at temperature 1; None when it was not asked for.
-        top: the likeliest ids with their log-probabilities.
-    """
-
-    id: int
-    logprob: float | None = None
-    top: tuple[tuple[int, float], ...] = ()
+from ctxmem.lm.reply import Sampling, Token
 
 
 class Sampler:

@@ -59,10 +59,10 @@ class Sessions:
         """Memory held by all snapshots."""
         return sum(snapshot.nbytes for snapshot in self._kept.values())
 
-    def read(self, session: str, ids: Sequence[int]) -> tuple[DynamicCache, int]:
-        """A cache of the longest kept prefix of `ids` that leaves a token to read, and that prefix's length."""
+    def read(self, session: str, ids: Sequence[int], *, block: int = 1) -> tuple[DynamicCache, int]:
+        """A cache of the longest kept prefix of `ids`, in whole blocks, that leaves a token to read; and its length."""
         snapshot = self._kept.get(session)
-        length = min(common_prefix(snapshot.ids, ids), len(ids) - 1) if snapshot else 0
+        length = min(common_prefix(snapshot.ids, ids), len(ids) - 1) // block * block if snapshot else 0
         if snapshot is None or length <= 0:
             return DynamicCache(), 0
         self._kept.move_to_end(session)

@@ -1,0 +1,77 @@
+"""`python -m service.worker --socket PATH --model smollm2 --cache-dir DIR`: the model worker process."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from service.worker.server import create_app
+
+NICENESS = 10
+"""Requests come before the model: the worker yields the processor to the gateway."""
+
+GRACE = 8
+"""Seconds that replies under way get after SIGTERM."""
+
+IDLE = 120
+"""Seconds that an idle connection is kept."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve until a signal comes."""
+    asked = _parser().parse_args(argv)
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
+    listening = _tcp(asked.port) if asked.socket is None else _unix(asked.socket)
+    config = uvicorn.Config(
+        create_app(asked.model, cache_dir=asked.cache_dir),
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=IDLE,
+        timeout_graceful_shutdown=GRACE,
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        if asked.socket is not None:
+            asked.socket.unlink(missing_ok=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m service.worker", description="The model worker of ctxmem.")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--socket", type=Path, help="Unix socket to listen on")
+    where.add_argument("--port", type=int, help="loopback port to listen on instead")
+    parser.add_argument("--model", default="smollm2", help="packaged name, folder or hub id")
+    parser.add_argument("--cache-dir", type=Path, default=None, help="folder of converted models")
+    return parser
+
+
+def _unix(path: Path) -> socket.socket:
+    """Listen on a Unix socket that only this user may open. One that a dead worker left is taken over."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if path.is_socket() and probe.connect_ex(str(path)) == 0:
+            sys.exit(f"another model worker listens on {path}")
+    path.unlink(missing_ok=True)
+    before = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+    finally:
+        os.umask(before)
+    return listening
+
+
+def _tcp(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", port))
+    return listening
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The model worker's ASGI app: counts and scores for the gateway, and an OpenAI-compatible chat.
+
+It answers as soon as it listens: counting needs no torch, and the language model is loaded behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ctxmem import chat
+from ctxmem.errors import CtxmemError, InvalidInput
+from service import errors
+from service.worker.completions import Completions
+from service.worker.engine import Engine
+from service.worker.wire import MSGPACK, CountReply, CountRequest, Health, ScoreReply, ScoreRequest
+
+Asked = TypeVar("Asked", CountRequest, ScoreRequest)
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def create_app(model: str, *, cache_dir: Path | None = None) -> Starlette:
+    """The worker's app, which loads `model` once it starts.
+
+    Args:
+        model: packaged name, folder or hub id of the language model.
+        cache_dir: where converted models are kept.
+    """
+    engine = Engine(model, cache_dir=cache_dir)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        engine.start()
+        yield
+        engine.close()
+
+    async def count(request: Request) -> Response:
+        return _packed(await asyncio.to_thread(_count, engine, _decoded(await request.body(), CountRequest)))
+
+    async def score(request: Request) -> Response:
+        asked = _decoded(await request.body(), ScoreRequest)
+        return _packed(await engine.score(asked.texts, asked.deadline))
+
+    async def health(request: Request) -> Response:
+        return JSONResponse(msgspec.to_builtins(_health(engine)))
+
+    async def models(request: Request) -> Response:
+        listed = {"id": engine.model_id, "object": "model", "created": 0, "owned_by": "ctxmem"}
+        return JSONResponse({"object": "list", "data": [listed]})
+
+    routes = [
+        Route("/count", count, methods=["POST"]),
+        Route("/score", score, methods=["POST"]),
+        Route("/healthz", health),
+        Route("/v1/models", models),
+        Route("/v1/chat/completions", Completions(engine), methods=["POST"]),
+    ]
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={CtxmemError: _refused})
+
+
+def _count(engine: Engine, asked: CountRequest) -> CountReply:
+    messages = [chat.parse(raw, param=f"messages[{at}]") for at, raw in enumerate(asked.messages)]
+    return engine.count(asked, messages)
+
+
+def _decoded(body: bytes, kind: type[Asked]) -> Asked:
+    try:
+        return msgspec.msgpack.decode(body, type=kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the body is not what this endpoint reads: {error}") from error
+
+
+def _packed(reply: CountReply | ScoreReply) -> Response:
+    return Response(msgspec.msgpack.encode(reply), media_type=MSGPACK)
+
+
+def _health(engine: Engine) -> Health:
+    loaded, failure = engine.loaded, engine.failure
+    return Health(
+        state="ready" if loaded else "failed" if failure else "loading",
+        model=engine.model_id,
+        error=str(failure or ""),
+        scorer=loaded.lm.name if loaded else "",
+        rate=loaded.lm.rate if loaded else 0.0,
+        rss=_resident(),
+        queue=engine.turns.admitted,
+    )
+
+
+def _resident() -> int:
+    """Resident memory of this process in bytes; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
+    except OSError:
+        return 0
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """An error of ours as an OpenAI error object."""
+    if not isinstance(error, CtxmemError):
+        raise error
+    answer = errors.answer(error)
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body, answer.status, headers, media_type="application/json")
