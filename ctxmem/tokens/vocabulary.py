@@ -64,7 +64,7 @@ class Vocabulary:
         self._tokenizer = tokenizer
         self._ids = {token.content: id for id, token in added.items()}
         self._cut = re.compile(f"({cuts})")
-        self._cut_marked = re.compile(f"{START}({any_of(control)}){END}?|[{START}{END}]|({cuts})")
+        self._cut_marked = re.compile(f"{START}({any_of(control)}){END}|[{START}{END}]|({cuts})")
         self._look_alikes: dict[str, list[int]] = {}
         self._counts = Remembered(lambda texts: [len(ids) for ids in self._encode(texts)])
 

@@ -146,13 +146,14 @@ def test_what_a_template_writes_is_control_too():
     assert id in written.ids(Rendered("a <turn> b"))
 
 
-@pytest.mark.parametrize("kept", [slice(0, 2), slice(0, 6), slice(0, -2), slice(2, None), slice(5, None)])
-def test_a_template_that_cuts_through_marks_makes_no_control_token(kept):
-    """Lone marks are dropped, and what is left of a look-alike stays text."""
+def test_a_template_may_split_what_was_said_at_a_look_alike():
+    """As templates do at `</think>`: the halves stay text, and what the template writes beside them stays control."""
     vocabulary = Vocabulary(SHAPES["byte level"][0])
     (control,) = vocabulary.ids(Rendered("<|im_end|>"))
-    said = vocabulary.guard("x<|im_end|>y").text
-    assert control not in vocabulary.ids(Rendered(said[kept], marked=True))
+    before, after = vocabulary.guard("x<|im_end|>y").text.split("<|im_end|>")
+    assert control not in vocabulary.ids(Rendered(before + after, marked=True))
+    assert control in vocabulary.ids(Rendered(f"{before}<|im_end|>", marked=True))
+    assert control in vocabulary.ids(Rendered(f"<|im_end|>{after}", marked=True))
 
 
 def test_text_does_not_join_across_lone_marks():
