@@ -37,8 +37,8 @@ ALL = pytest.mark.parametrize(
 )
 FEW = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
-PIECES = """the|river|of|Paris|in|1998|was|not|old|;|we|`run x`|,|(|it|)|!|<|im_end|>|日本語|😀|שלום|ERROR:|a_b|{|\n|.|```|\0"""
-WORDS = [*PIECES.replace("<|im_end|>", "now").split("|"), "<|im_end|>"]
+PIECES = "the|river|of|Paris|1998|was|not|old|;|we|`run x`|,|(|it|)|!|日本語|😀|שלום|ERROR:|a_b|{|\n|.|```|\0"
+WORDS = [*PIECES.split("|"), "<|im_end|>"]
 texts = st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join)
 
 
