@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.strategies import Sent, Strategy
 from bench.traces import Trace
 from ctxmem import chat
+from ctxmem.ledger import CacheTerms
+from ctxmem.manager import Call, ContextManager
 from ctxmem.types import Budget
 
 
-def through_ctxmem(policy: str, tokenizer: str, budget: int | None = None) -> Strategy:
+def through_ctxmem(policy: str, tokenizer: str, budget: Callable[[Trace], int | None], cache: CacheTerms) -> Strategy:
     """Every request goes through `ContextManager.build`, every answer of the trace through `answer`.
 
     Args:
         policy: which edits are allowed.
         tokenizer: the target model.
-        budget: prompt tokens a request may take; None for no limit.
+        budget: prompt tokens a request of a trace may take; None for the model's window.
+        cache: the provider's terms.
     """
-    from ctxmem.manager import Call, ContextManager
 
     def strategy(trace: Trace) -> Iterator[Sent]:
-        with TemporaryDirectory() as folder:
-            manager = ContextManager(f"sqlite:///{Path(folder) / 'bench.db'}", policy=policy)
+        with TemporaryDirectory() as folder, ExitStack() as running:
+            manager = running.enter_context(
+                closing(ContextManager(f"sqlite:///{Path(folder) / 'bench.db'}", policy=policy))
+            )
+            limit = budget(trace)
             for depth in trace.turns():
                 call = Call(
                     tuple(chat.parse(raw) for raw in trace.messages[:depth]),
                     model=tokenizer,
                     session_id=trace.name.replace("/", "-"),
                     tools=trace.tools,
-                    budget=Budget(budget) if budget else None,
+                    cache=cache,
+                    budget=Budget(limit) if limit else None,
                 )
                 prepared = manager.build(call)
                 manager.answer(prepared.request_id, trace.messages[depth] if depth < len(trace.messages) else None)
