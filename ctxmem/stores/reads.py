@@ -53,13 +53,11 @@ class _Span:
 
     Attributes:
         branch: the branch.
-        start: depth of its first event on the path.
-        stop: depth after its last; None for the branch itself, which has no end.
+        stop: depth after its last event on the path; None for the branch itself, which has no end.
         turn: last turn of its ledger that holds on the path; None when all do.
     """
 
     branch: int
-    start: int
     stop: int | None
     turn: int | None
 
@@ -121,11 +119,15 @@ def history(
     connection: Connection, tenant: str, session_id: str, number: int, start: int, stop: int | None
 ) -> list[Event]:
     """Events on a branch's path with `start <= depth < stop`, in order."""
-    spans = [_cut(span, start, stop) for span in _path(connection, tenant, session_id, number)]
-    query = select(*columns(Event)).where(_events.c.tenant == tenant, _events.c.session_id == session_id)
+    query = select(*columns(Event)).where(
+        _events.c.tenant == tenant, _events.c.session_id == session_id, _events.c.depth >= start
+    )
+    if stop is not None:
+        query = query.where(_events.c.depth < stop)
+    spans = [s for s in _path(connection, tenant, session_id, number) if s.stop is None or s.stop > start]
     found = [
         record(Event, row)
-        for some in chunks([span for span in spans if span.stop is None or span.start < span.stop])
+        for some in chunks(spans)
         for row in connection.execute(query.where(or_(*map(_has_event, some))))
     ]
     return sorted(found, key=lambda event: event.depth)
@@ -180,28 +182,21 @@ def chunks(values: Iterable[T]) -> Iterator[list[T]]:
 def _path(connection: Connection, tenant: str, session_id: str, number: int) -> list[_Span]:
     """What the branch and its ancestors give to its path, the branch first."""
     if number == 0:
-        return [_Span(0, 0, None, None)]
+        return [_Span(0, None, None)]
     query = select(_branches.c.number, _branches.c.parent, _branches.c.fork_depth, _branches.c.fork_turn)
     own = query.where(_branches.c.tenant == tenant, _branches.c.session_id == session_id)
     forks = {row.number: row for row in connection.execute(own)}
     spans, stop, turn = [], None, None
     while number in forks and (parent := forks[number].parent) is not None:
         fork = forks[number]
-        spans.append(_Span(number, fork.fork_depth, stop, turn))
+        spans.append(_Span(number, stop, turn))
         stop = fork.fork_depth if stop is None else min(stop, fork.fork_depth)
-        turn = fork.fork_turn if turn is None else min(turn, fork.fork_turn)
-        number = parent
-    return [*spans, _Span(number, 0, stop, turn)]
-
-
-def _cut(span: _Span, start: int, stop: int | None) -> _Span:
-    """The span between two depths."""
-    ends = [end for end in (span.stop, stop) if end is not None]
-    return _Span(span.branch, max(span.start, start), min(ends, default=None), span.turn)
+        turn, number = fork.fork_turn, parent
+    return [*spans, _Span(number, stop, turn)]
 
 
 def _has_event(span: _Span) -> ColumnElement[bool]:
-    ours = and_(_events.c.branch == span.branch, _events.c.depth >= span.start)
+    ours = _events.c.branch == span.branch
     return ours if span.stop is None else and_(ours, _events.c.depth < span.stop)
 
 

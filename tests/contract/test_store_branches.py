@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -73,6 +74,18 @@ def test_a_fork_keeps_the_decisions_of_its_turn_and_not_the_later_ones(log: Log)
     log.book("s", LedgerEntry("s", number, 6, event.id, "pruned"))
     assert log.store.ledger(log.tenant, "s", number)[event.id].decision == "pruned"
     assert log.store.ledger(log.tenant, "s", number, turn=5)[event.id].decision == "kept"
+
+
+@pytest.mark.parametrize("number_of_forks", [1, 2])
+def test_a_forks_own_entry_goes_before_its_parents_of_the_same_turn(log: Log, number_of_forks: int) -> None:
+    """What was decided nearest to the branch holds."""
+    event = log.say("s", "hi").events[0]
+    log.book("s", LedgerEntry("s", 0, 3, event.id, "kept"))
+    number = 0
+    for _ in range(number_of_forks):
+        number = log.fork("s", number, 1, turn=3)
+        log.book("s", LedgerEntry("s", number, 3, event.id, "dropped" if number == number_of_forks else "pruned"))
+    assert log.store.ledger(log.tenant, "s", number)[event.id].decision == "dropped"
 
 
 def test_a_chain_of_forks_of_any_length_is_followed(log: Log) -> None:
