@@ -27,6 +27,8 @@ def main() -> int:
         settings = settings_module.load()
     except CtxmemError as error:
         return _refuse(error, 2)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("uvicorn.error").addFilter(_worth_saying)
     try:
         server = uvicorn.Server(config(settings))
     except CtxmemError as error:
@@ -43,8 +45,6 @@ def config(settings: Settings) -> uvicorn.Config:
     Raises:
         ConfigError, StoreError: as `create_app`.
     """
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("uvicorn.error").addFilter(_worth_saying)
     return uvicorn.Config(
         create_app(settings),
         host=settings.host,
