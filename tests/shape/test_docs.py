@@ -34,7 +34,7 @@ CLI = (ROOT / "docs" / "cli.md").read_text()
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 TARGET = re.compile(r"\bmake (?P<target>[a-z][a-z-]+)")
 HEADER = re.compile(r"x-ctxmem-[a-z]+(?:-[a-z]+)*")
-PYTHON = re.compile(r"```python\n(?P<code>.*?)```", flags=re.DOTALL)
+PYTHON = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", flags=re.DOTALL)
 
 # Put together from pieces, so that this file does not hold what it forbids.
 HOSTS = ["py" + "pi.org", "python" + "hosted.org", "npm" + "js.org", "deb.deb" + "ian.org", "download.py" + "torch.org"]
@@ -160,15 +160,15 @@ class TestPages:
 
 
 class TestReadme:
-    @pytest.mark.parametrize("code", PYTHON.findall(README), ids=lambda code: code.split("\n")[0])
-    def test_the_example_runs(self, code: str, tmp_path: Path) -> None:
-        """As it stands, in an empty folder; the ones that call a service are marked by a comment and only compiled."""
+    @pytest.mark.parametrize(("code", "shown"), PYTHON.findall(README), ids=lambda text: (text or "").split("\n")[0])
+    def test_the_example_runs(self, code: str, shown: str, tmp_path: Path) -> None:
+        """As it stands, in an empty folder, and prints what is shown below it; one that calls a service must parse."""
         compile(code, "README.md", "exec")
         if code.startswith("# with the service running"):
             return
         done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-        assert done.stdout
+        assert done.stdout == shown
 
 
 class TestApi:
