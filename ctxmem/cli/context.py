@@ -73,7 +73,7 @@ def context(
     for message in result["messages"]:
         sys.stdout.write(json.dumps(message, ensure_ascii=False, separators=(",", ":")) + "\n")
     sys.stdout.flush()
-    output.messages().print(output.receipt_table(result["receipt"]))
+    output.show_receipt(output.messages(), result["receipt"])
 
 
 def _read(file: str) -> str:

@@ -31,8 +31,13 @@ if TYPE_CHECKING:
 MAX_TOKENS = 24
 """Most tokens of an answer: the contexts are the show, not the prose of a small model."""
 
-COLUMNS = ("turn", "in", "sent", "stable", "action", "answer", "receipt")
-WIDTHS = (4, 6, 6, 6, 8, 44, 35)
+TEMPERATURE = 0.7
+"""A small model repeats itself without it; the seed of every turn is its number, so two runs agree."""
+
+COLUMNS = {"turn": 4, "in": 6, "sent": 6, "stable": 6, "action": 7, "answer": 44, "receipt": 35}
+"""Columns of the table and their widths, in characters."""
+NUMBERS = 4
+"""How many of them are numbers."""
 
 
 def register(app: typer.Typer) -> None:
@@ -92,7 +97,8 @@ class Replay:
             model=self.model,
             messages=self.history,  # type: ignore[arg-type]  # plain dicts are what its own examples send
             max_tokens=MAX_TOKENS,
-            temperature=0,
+            temperature=TEMPERATURE,
+            seed=turn.number,
             extra_headers={"x-ctxmem-session": self.session, "x-ctxmem-budget": str(self.budget)},
         )
         text = answered.parse().choices[0].message.content or ""
@@ -168,7 +174,7 @@ def _client(service: RemoteService) -> OpenAI:
 
 def _played(replay: Replay, said: Sequence[conversation.Turn], *, as_json: bool) -> Iterator[Row]:
     """Say every turn; each row is shown as soon as it is there."""
-    shown = None if as_json else output.RunningTable(COLUMNS, flexible="answer", widths=WIDTHS)
+    shown = None if as_json else output.RunningTable(COLUMNS, numbers=NUMBERS, flexible="answer")
     for turn in said:
         row = replay.say(turn)
         if shown is not None:

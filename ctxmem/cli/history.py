@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -31,24 +33,24 @@ def inspect(id: Id, *, json_: Json = False) -> None:
     with connect(current()) as backend:
         if id.startswith("rq_"):
             result: Any = backend.receipt(id)
-            shown = output.receipt_table(result)
+            show: Callable[[Any], None] = partial(output.show_receipt, output.screen())
         else:
             result = {"session_id": id, "events": list(backend.events(id))}
-            shown = _session_table(result)
+            show = _show_session
     if json_:
         output.print_json(result)
     else:
-        output.screen().print(shown)
+        show(result)
 
 
 def restore(item_id: Annotated[str, typer.Argument(metavar="ITEM")], *, json_: Json = False) -> None:
     """Print the original message behind a receipt's item (it_...), as it came."""
     with connect(current()) as backend:
-        message = backend.restore(item_id)
+        original = backend.restore(item_id)
     if json_:
-        output.print_json({"message": message})
+        output.print_json({"message": json.loads(original)})
         return
-    sys.stdout.write(json.dumps(message, ensure_ascii=False, separators=(",", ":")) + "\n")
+    sys.stdout.buffer.write(original + b"\n")
 
 
 def sessions(
@@ -99,9 +101,9 @@ def erase(
     output.screen().print(output.table(("table", "rows"), rows, title=f"{receipt['id']}  erased {target}"))
 
 
-def _session_table(session: dict[str, Any]) -> Any:
+def _show_session(session: dict[str, Any]) -> None:
     rows = [(e["seq"], e["event_id"], e["role"], e["origin"], _short(e["message"])) for e in session["events"]]
-    return output.table(("seq", "event", "role", "origin", "text"), rows, title=f"session {session['session_id']}")
+    output.screen().print(output.table(("seq", "event", "role", "origin", "text"), rows))
 
 
 def _short(message: dict[str, Any]) -> str:
@@ -112,4 +114,4 @@ def _short(message: dict[str, Any]) -> str:
 
 
 def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

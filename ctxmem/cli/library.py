@@ -68,8 +68,8 @@ class LibraryBackend:
     def receipt(self, request_id: str) -> Wire:
         return receipt_wire(self._manager.receipt(request_id))
 
-    def restore(self, item_id: str) -> Wire:
-        return self._manager.restore(item_id)
+    def restore(self, item_id: str) -> bytes:
+        return self._manager.original(item_id)
 
     def sessions(self, *, limit: int) -> list[Wire]:
         store, tenant = self._manager.engine.store, self._manager.tenant

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -13,6 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 _LEAST_WIDTH = 12
+_WHOLE = frozenset({"item", "event", "session", "last used"})
+"""Columns whose cells are never broken."""
+
 
 _STYLES: Mapping[str, str] = {
     "kept": "",
@@ -52,7 +55,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
     cells = [[_cell(value) for value in row] for row in rows]
     for position, column in enumerate(columns):
         numbers = bool(cells) and all(isinstance(row[position], int) for row in cells if row[position] != "")
-        made.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        made.add_column(column, justify="right" if numbers else "left", overflow="fold", no_wrap=column in _WHOLE)
     for row in cells:
         made.add_row(
             *(cell if isinstance(cell, Text) else f"{cell:,}" if isinstance(cell, int) else cell for cell in row)
@@ -60,21 +63,21 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
     return made
 
 
-def receipt_table(receipt: Mapping[str, Any]) -> Table:
-    """A receipt for people: every event of the request, once."""
+def show_receipt(console: Console, receipt: Mapping[str, Any]) -> None:
+    """Print a receipt for people: every event of the request, once."""
     rows = [
         (
-            item["event_id"],
+            item["item_id"],
             Text(item["decision"], style=_STYLES.get(item["decision"], "")),
             item["stage"],
             item["reason"],
             item["tokens_before"],
             item["tokens_after"],
-            item["item_id"],
         )
         for item in receipt["items"]
     ]
-    return table(("event", "decision", "stage", "reason", "before", "after", "item"), rows, title=headline(receipt))
+    console.print(headline(receipt), soft_wrap=True)
+    console.print(table(("item", "decision", "stage", "reason", "before", "after"), rows))
 
 
 def headline(receipt: Mapping[str, Any]) -> str:
@@ -110,33 +113,34 @@ def _cell(value: Any) -> str | int | Text:
 class RunningTable:
     """A table whose rows are printed as they come, in columns of fixed width."""
 
-    def __init__(self, columns: Sequence[str], *, flexible: str, widths: Sequence[int]) -> None:
+    def __init__(self, columns: Mapping[str, int], *, numbers: int, flexible: str) -> None:
         """Print the head.
 
         Args:
-            columns: their names.
+            columns: names and widths in characters.
+            numbers: how many of them, from the left, hold numbers and stand right.
             flexible: the column that takes or gives the room a terminal has or lacks.
-            widths: of the columns, in characters.
         """
-        self._widths = list(widths)
+        self._widths = dict(columns)
+        self._numbers = numbers
         self._console = Console(highlight=False)
-        full = sum(widths) + len(widths)
+        full = sum(columns.values()) + len(columns)
         if self._console.is_terminal:
-            place = columns.index(flexible)
-            self._widths[place] = max(_LEAST_WIDTH, widths[place] + self._console.width - full)
+            self._widths[flexible] = max(_LEAST_WIDTH, columns[flexible] + self._console.width - full)
         else:
             self._console.width = full
-        self._print([Text(column, style="bold") for column in columns])
+        self._print([Text(name, style="bold") for name in columns])
 
-    def add(self, row: Sequence[Any], *, link: str) -> None:
+    def add(self, row: Sequence[str | int], *, link: str) -> None:
         """Print a row; its last cell leads to `link` in terminals that can."""
-        cells = [Text(f"{value:,}" if isinstance(value, int) else str(value)) for value in row]
+        cells = [Text(f"{value:,}" if isinstance(value, int) else value) for value in row]
         cells[-1].stylize(f"link {link}")
         self._print(cells)
 
     def _print(self, cells: Sequence[Text]) -> None:
         line = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
-        for width in self._widths:
-            line.add_column(width=width, no_wrap=True, overflow="ellipsis")
+        for place, width in enumerate(self._widths.values()):
+            justify: Literal["left", "right"] = "right" if place < self._numbers else "left"
+            line.add_column(width=width, no_wrap=True, overflow="ellipsis", justify=justify)
         line.add_row(*cells)
         self._console.print(line)

@@ -22,6 +22,8 @@ PATIENCE = 600.0
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a service on this machine needs no proxy
 
+_TOO_SMALL = frozenset({BudgetError.code, "context_length_exceeded"})
+
 _BY_STATUS: Mapping[int, type[CtxmemError]] = {
     400: InvalidInput,
     401: ConfigError,
@@ -116,7 +118,7 @@ def _translated(status: int, body: bytes) -> CtxmemError:
         message, code = str(error["message"]), error.get("code")
     except (ValueError, KeyError, TypeError, AttributeError):
         message, code, error = f"the service answered {status}: {body[:200].decode(errors='replace')}", None, {}
-    if code == BudgetError.code:
+    if code in _TOO_SMALL:
         return BudgetError(message, needed=int(error.get("needed") or 0), limit=int(error.get("limit") or 0))
     return _BY_STATUS.get(status, CtxmemError)(message)
 

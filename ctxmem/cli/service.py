@@ -28,9 +28,9 @@ class ServiceBackend:
     def receipt(self, request_id: str) -> Wire:
         return self._object("GET", f"requests/{segment(request_id)}")
 
-    def restore(self, item_id: str) -> Wire:
-        message: Wire = self._object("GET", f"items/{segment(item_id)}/restore")["message"]
-        return message
+    def restore(self, item_id: str) -> bytes:
+        with self._service.open("GET", f"items/{segment(item_id)}/restore") as answer:
+            return answer.read().removeprefix(b'{"message":').removesuffix(b"}")
 
     def sessions(self, *, limit: int) -> list[Wire]:
         found: list[Wire] = self._service.call("GET", "sessions", limit=limit)["sessions"]

@@ -101,7 +101,7 @@ def _turn(conversation: Conversation, text: str) -> None:
         sys.stdout.flush()
     sys.stdout.write("\n")
     receipt = conversation.service.call("GET", f"requests/{segment(conversation.request_id)}")
-    output.messages().print(output.headline(receipt), style="dim")
+    output.messages().print(output.headline(receipt), style="dim", soft_wrap=True)
 
 
 def _turn_json(conversation: Conversation, text: str) -> None:
