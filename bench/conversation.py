@@ -142,7 +142,7 @@ class Conversation:
         listed = self._events()
         if [event["message"] for event in listed] != [json.loads(raw) for raw in self.messages]:
             return ["the session's events are not the conversation"]
-        place = {event["id"]: number for number, event in enumerate(listed)}
+        place = {event["event_id"]: number for number, event in enumerate(listed)}
         return [
             f"{item} came back otherwise"
             for event, item in track(edited.items(), "restoring", transient=True)
