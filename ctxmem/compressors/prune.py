@@ -65,7 +65,7 @@ class Prune:
 
     unit: UnitName = "phrase"
     salience: float = 1.0
-    soft: float = 0.5
+    soft: float = 1.0
     min_saved: int = MIN_SAVED
     min_share: float = 0.08
 
