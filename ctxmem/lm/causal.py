@@ -14,6 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -71,7 +72,7 @@ class CausalLM:
         tokenizer = Tokenizer.load(folder)
         try:
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"cannot load the model in {folder}: {error}") from error
         return cls(model, tokenizer, label=Path(name).name)
 

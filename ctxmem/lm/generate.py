@@ -20,7 +20,7 @@ from ctxmem.lm.stream import Detokenizer, StopStrings
 KV_BYTES = 256 * 2**20
 """Memory for the caches of idle sessions: about 11,000 tokens of SmolLM2-135M in bf16."""
 
-BLOCK = 128
+BLOCK = 256
 """Prompt tokens read in one step. Steps begin at multiples of it, and only whole blocks of prompts are kept.
 
 Sums in bf16 depend on how many tokens are read together, enough to change a greedy reply. Read in the same blocks, a

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ def model_folder(name: str, *, cache_dir: Path | None = None, progress: Progress
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
         return folder
-    if folder.is_dir():
+    if name and folder.is_dir():
         raise ModelError(f"{folder} holds no config.json, so it is no model folder")
     return _fetched(name)
 
@@ -64,7 +65,7 @@ def convert_once(gguf: Path, folder: Path, progress: Progress | None = None) -> 
         with _only_process(folder / ".lock"):
             if not (folder / WEIGHTS).exists():
                 _convert(gguf, folder, progress or _silent)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError, struct.error) as error:
         raise ModelError(f"cannot convert {gguf.name} into {folder}: {error}") from error
 
 

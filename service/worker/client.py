@@ -32,6 +32,7 @@ TIMEOUT = 2.0
 PATIENCE = 600.0
 """Seconds to wait for scores that nobody is waiting for."""
 
+_MODELS = 64  # whose counts are remembered; clients name models as they like
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MARGIN = 0.25  # seconds that an answer to a deadline may come late
 _BYTES_PER_TOKEN = 3.0  # of UTF-8, on the low side: English has about 4.5
@@ -53,7 +54,10 @@ class WorkerClient:
 
     def counts(self, model: str) -> ModelCounts:
         """What was counted for a model so far; shared by all counters of that model."""
-        return self._counts.setdefault(model, ModelCounts(self, model))
+        counts = self._counts.get(model) or ModelCounts(self, model)
+        if len(self._counts) < _MODELS:
+            self._counts[model] = counts
+        return counts
 
     def count(self, asked: CountRequest) -> CountReply:
         """Have something counted.

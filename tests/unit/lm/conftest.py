@@ -1,0 +1,59 @@
+"""A language model made up on the spot: two layers, random weights, a byte-level tokenizer. Nothing is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from ctxmem.lm.causal import CausalLM
+from ctxmem.lm.text import Tokenizer as TextTokenizer
+
+END = "<|im_end|>"
+
+
+def byte_tokenizer() -> TextTokenizer:
+    """One token per byte, and the control tokens `<|endoftext|>` and `<|im_end|>`."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    fast = Tokenizer(models.BPE(vocab={char: id for id, char in enumerate(alphabet)}, merges=[]))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
+    fast.add_special_tokens([AddedToken("<|endoftext|>", special=True), AddedToken(END, special=True)])
+    return TextTokenizer(PreTrainedTokenizerFast(tokenizer_object=fast))
+
+
+def random_model(*, seed: int = 0, window: int = 4096) -> LlamaForCausalLM:
+    """Two layers of random weights over the byte tokenizer's vocabulary, in fp32."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=258,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=window,
+        initializer_range=0.3,
+        bos_token_id=256,
+        eos_token_id=257,
+        pad_token_id=257,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+Make = Callable[..., CausalLM]
+
+
+@pytest.fixture
+def make() -> Make:
+    """Makes a model: `make(seed=1, window=64)`."""
+    return lambda **knobs: CausalLM(random_model(**knobs), byte_tokenizer(), label="random")
+
+
+@pytest.fixture(scope="session")
+def lm() -> CausalLM:
+    """A model that no test changes."""
+    return CausalLM(random_model(), byte_tokenizer(), label="random")
