@@ -2,7 +2,7 @@
 
 `bpe-openai` is taken for its engine (a linear-time byte-pair encoder that cannot be made slow or crashed by long runs
 of one character) and for carrying o200k beside cl100k; tiktoken downloads both and panics on a million blanks. Its
-compiled counter is used directly: the Python layer above it keeps a second copy of the vocabulary.
+compiled counter is loaded without the Python layer above it, which reads every vocabulary a second time on import.
 
 Sources: OpenAI Cookbook, "How to count tokens with Tiktoken" (messages and functions); tiktoken `model.py` (names);
 OpenAI's guide "Images and vision" (the most an image can cost). Models after gpt-4o have been seen to count one token
@@ -14,6 +14,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
 from typing import Any
 
 from ctxmem.errors import InvalidInput, ModelError
@@ -99,11 +101,7 @@ class OpenAICounter:
         Raises:
             ModelError: the bpe-openai package is not installed.
         """
-        try:
-            from bpe_openai._bindings import tokenizer_for_encoding
-        except ModuleNotFoundError as error:
-            raise ModelError("OpenAI's encodings take the bpe-openai package: pip install bpe-openai") from error
-        encoding = tokenizer_for_encoding(model.encoding)
+        encoding = _engine().tokenizer_for_encoding(model.encoding)
         self._model = model
         self._counts = Remembered(lambda texts: [encoding.count(text) for text in texts])
         self.name = f"openai:{model.encoding}:{model.image}"
@@ -158,6 +156,18 @@ class OpenAICounter:
                 total += 3 * len(choices) - 3
                 lines += map(str, choices)
         return total + sum(self.texts(lines))
+
+
+def _engine() -> Any:
+    """The compiled module of bpe-openai."""
+    package = find_spec("bpe_openai")
+    places = package.submodule_search_locations if package else None
+    spec = PathFinder.find_spec("bpe_openai._bindings", places) if places else None
+    if spec is None or spec.loader is None:
+        raise ModelError("OpenAI's encodings take the bpe-openai package: pip install bpe-openai")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _begins(name: str, prefix: str) -> bool:
