@@ -8,10 +8,10 @@ groups by itself: `PooledCommit` gives each piece of work a transaction in the c
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -27,8 +27,6 @@ QUEUED = 1024
 """Pieces of work that may wait."""
 GROUP = 64
 """Pieces of work in one commit, at most."""
-PATIENCE = 1.0
-"""Seconds that a caller waits for room in the queue."""
 
 
 class Commits(Protocol):
@@ -53,18 +51,18 @@ class _Piece(Generic[T]):
     error: CtxmemError | None = None
 
     def run(self, connection: Connection) -> None:
-        """Do the work in a savepoint, keeping its result or why it was undone.
+        """Do the work, keeping its result or why it was undone.
 
         Raises:
-            SQLAlchemyError: the database failed, and with it the whole transaction.
+            StoreError: the database failed, and with it the whole transaction.
         """
         connection.exec_driver_sql("SAVEPOINT piece")
         try:
             with mapped():
                 self.result = self.work(connection)
+        except StoreError:
+            raise
         except CtxmemError as error:
-            if isinstance(error, StoreError):
-                raise
             connection.exec_driver_sql("ROLLBACK TO piece")
             self.error = error
         connection.exec_driver_sql("RELEASE piece")
@@ -82,9 +80,10 @@ class GroupCommit:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._waiting: deque[_Piece[Any]] = deque()
-        self._changed = threading.Condition()
+        self._waiting: SimpleQueue[_Piece[Any] | None] = SimpleQueue()
+        self._entry = threading.Lock()
         self._closed = False
+        self._connection: Connection | None = None  # the thread's own
         self._thread = self._start()
 
     def submit(self, work: Work[T]) -> Future[T]:
@@ -94,23 +93,21 @@ class GroupCommit:
             StoreError: the queue is full, or closed.
         """
         piece = _Piece(work)
-        with self._changed:
-            has_room = self._changed.wait_for(lambda: self._closed or len(self._waiting) < QUEUED, PATIENCE)
+        with self._entry:
             if self._closed:
                 raise StoreError("the store is closed")
-            if not has_room:
+            if self._waiting.qsize() >= QUEUED:
                 raise StoreError(f"{QUEUED} writes are waiting already: the disk is too slow")
             if not self._thread.is_alive():
                 self._thread = self._start()
-            self._waiting.append(piece)
-            self._changed.notify_all()
+            self._waiting.put(piece)
         return piece.future
 
     def close(self) -> None:
         """Commit what is queued, then end the thread."""
-        with self._changed:
+        with self._entry:
             self._closed = True
-            self._changed.notify_all()
+            self._waiting.put(None)
         self._thread.join()
 
     def _start(self) -> threading.Thread:
@@ -119,35 +116,51 @@ class GroupCommit:
         return thread
 
     def _serve(self) -> None:
-        while group := self._take():
-            try:
-                with mapped():
-                    self._commit(group)
-            except CtxmemError as error:
-                _fail(group, error)
-            finally:  # an error nobody foresaw ends the thread, but leaves no caller waiting
-                _fail(group, StoreError("the writer broke"))
+        try:
+            while (piece := self._waiting.get()) is not None:
+                self._settle([piece, *self._queued()])
+        finally:
+            self._disconnect()
 
-    def _take(self) -> list[_Piece[Any]]:
-        """The next group; empty when closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            group = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
-            self._changed.notify_all()
-        return group
+    def _queued(self) -> Iterator[_Piece[Any]]:
+        """What has queued up meanwhile, as far as it fits into the group."""
+        for _ in range(min(GROUP - 1, self._waiting.qsize())):
+            piece = self._waiting.get()
+            if piece is None:
+                self._waiting.put(None)  # for `_serve`, which ends with it
+                return
+            yield piece
+
+    def _settle(self, group: list[_Piece[Any]]) -> None:
+        """Commit a group and tell the callers."""
+        try:
+            with mapped():
+                self._commit(group)
+        except CtxmemError as error:
+            _fail(group, error)
+        finally:  # an error nobody foresaw ends the thread, but leaves no caller waiting
+            _fail(group, StoreError("the writer broke"))
 
     def _commit(self, group: list[_Piece[Any]]) -> None:
-        with self._engine.connect() as connection:
-            try:
-                begin_immediate(connection)
-                for piece in group:
-                    piece.run(connection)
-                connection.exec_driver_sql("COMMIT")
-            except BaseException:
-                connection.invalidate()  # closing it undoes the transaction, whatever state it is in
-                raise
+        try:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            begin_immediate(self._connection)
+            for piece in group:
+                piece.run(self._connection)
+            self._connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            self._disconnect()
+            raise
         for piece in group:
             piece.resolve()
+
+    def _disconnect(self) -> None:
+        """Close the connection, which undoes its transaction whatever state that is in."""
+        if self._connection is not None:
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
 
 
 class PooledCommit:
