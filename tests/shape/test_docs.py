@@ -19,9 +19,12 @@ from starlette.testclient import TestClient
 
 import ctxmem
 from ctxmem.cli.app import app as cli
+from ctxmem.errors import ConfigError, CtxmemError, TransformError
 from ctxmem.policy import POLICIES
 from ctxmem.registry import TRANSFORMS, resolve
+from service import errors
 from service.app import create_app
+from service.errors import ServiceError
 from service.settings import PREFIX, Settings, Upstream
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +76,13 @@ def tracked() -> list[Path]:
     if done.returncode:
         pytest.skip("not a git checkout: no list of tracked files")
     return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def raised(kind: type[CtxmemError]) -> set[type[CtxmemError]]:
+    """The errors under this one that a client may see."""
+    ours = [error for error in kind.__subclasses__() if not error.__module__.startswith("tests.")]
+    below = {error for direct in ours for error in raised(direct)}
+    return below | ({kind} - {CtxmemError, ServiceError, ConfigError, TransformError})
 
 
 class TestSettings:
@@ -187,6 +197,13 @@ class TestApi:
         real |= {f"{verb} {route.path}" for route in raw for verb in route.methods or ()}
         written = set(re.findall(r"^\| `((?:GET|POST|PUT|PATCH|DELETE) /[^` ]*)`", API, flags=re.MULTILINE))
         assert written == real
+
+    @pytest.mark.parametrize("error", sorted(raised(CtxmemError), key=lambda error: error.__name__))
+    def test_every_error_is_explained(self, error: type[CtxmemError]) -> None:
+        """With the code and the status that clients see."""
+        answer = errors.answer(error.__new__(error))
+        code = json.loads(answer.body)["error"]["code"]
+        assert row(API, code)[1:2] == [str(answer.status)], code
 
 
 def leaks() -> Iterator[str]:
