@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter as Tally
 from typing import Literal
 
 Content = Literal["prose", "log", "code", "data"]
@@ -22,6 +23,8 @@ _CODE_LINE = re.compile(
 )
 _DIFF = re.compile(r"^(?:diff --git |@@ -\d)", re.M)
 _CODE_SHARE = 0.3
+_DIGITS = re.compile(r"\d+")
+_MANY_LINES = 8
 
 
 def kind(text: str) -> Content:
@@ -40,9 +43,19 @@ def kind(text: str) -> Content:
         return "log"
     if _DATA.match(sample) or sample.count('":') > 2 * len(lines):
         return "data"
-    coded = len(lines) > 1 and _share(lines, _CODE_LINE) >= _CODE_SHARE
-    return "code" if coded or _DIFF.search(sample) else "prose"
+    return "code" if _is_code(sample, lines) else "log" if _repetitive(lines) else "prose"
+
+
+def _is_code(sample: str, lines: list[str]) -> bool:
+    return bool(_DIFF.search(sample)) or (len(lines) > 1 and _share(lines, _CODE_LINE) >= _CODE_SHARE)
 
 
 def _share(lines: list[str], pattern: re.Pattern[str]) -> float:
     return sum(1 for line in lines if pattern.match(line)) / len(lines)
+
+
+def _repetitive(lines: list[str]) -> bool:
+    """Whether most lines open like at least two others, numbers aside: the output of a tool at work."""
+    openings = [" ".join(_DIGITS.sub("0", line).split()[:2]) for line in lines]
+    tally = Tally(openings)
+    return len(lines) >= _MANY_LINES and sum(tally[opening] > 2 for opening in openings) > len(lines) / 2

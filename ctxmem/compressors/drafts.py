@@ -14,6 +14,9 @@ from ctxmem.compressors.units import Unit
 CLOSE_ENOUGH = 200
 """The search ends once less than this part of the budget is left over."""
 
+SKIPS = 4
+"""How many units too long for the rest of the budget are passed over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -93,6 +96,7 @@ class Search:
         sizes: characters of the best units, summed up.
         asked: units of the rendering that is being counted.
         probes: renderings counted so far.
+        skips: units passed over because they were too long for what was left.
     """
 
     draft: Draft
@@ -106,16 +110,17 @@ class Search:
     sizes: list[int] = field(default_factory=list)
     asked: int = 0
     probes: int = 0
+    skips: int = 0
 
     def __post_init__(self) -> None:
-        units = self.draft.units
-        self.sizes = list(accumulate((units[i].end - units[i].start for i in self.draft.ranking), initial=0))
-        self.over, self.over_tokens = len(self.draft.ranking), self.before
+        self._open(len(self.draft.ranking))
 
     def probe(self) -> str | None:
         """The next rendering to count; None when the search is over."""
         close = self.best is not None and self.budget - self.best_tokens <= self.budget // CLOSE_ENOUGH
-        if self.before <= self.budget or close or self.over - self.kept <= 1:
+        if self.before <= self.budget or close:
+            return None
+        if self.over - self.kept <= 1 and not self._skip():
             return None
         self.asked = self._guess()
         self.probes += 1
@@ -128,13 +133,29 @@ class Search:
         else:
             self.over, self.over_tokens = self.asked, tokens
 
+    def _skip(self) -> bool:
+        """Pass over the unit that did not fit, for those behind it; False when there is none or enough were passed."""
+        ranking = self.draft.ranking
+        if not 0 <= self.kept < len(ranking) - 1 or self.skips == SKIPS:
+            return False
+        self.skips += 1
+        del ranking[self.kept]
+        self._open(len(ranking) + 1)
+        return True
+
+    def _open(self, over: int) -> None:
+        """Start to look anew below `over`."""
+        units = self.draft.units
+        self.sizes = list(accumulate((units[i].end - units[i].start for i in self.draft.ranking), initial=0))
+        self.over, self.over_tokens = over, self.before
+
     def _guess(self) -> int:
         """Where tokens would cross the budget if they grew evenly; every third time the middle, which always halves."""
         low = max(0, self.kept)
         if self.probes % 3 == 2:
             return (low + self.over) // 2 if self.kept >= 0 else self.over // 2
         share = (self.budget - self.best_tokens) / max(1, self.over_tokens - self.best_tokens)
-        size = self.sizes[low] + share * (self.sizes[self.over] - self.sizes[low])
+        size = self.sizes[low] + share * (self.sizes[min(self.over, len(self.sizes) - 1)] - self.sizes[low])
         return min(max(bisect_right(self.sizes, size) - 1, self.kept + 1), self.over - 1)
 
 

@@ -22,6 +22,7 @@ Rank = Callable[[str], Sequence[int]]
 _TOKEN = re.compile(
     r"[\u3400-\u9fff\uf900-\ufaff]|[\u3041-\u309f]+|[^\W\u3041-\u309f\u3400-\u9fff\uf900-\ufaff]+|[^\w\s]"
 )
+_HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 _STOP_NATS = 1.0
 _MARK_NATS = 0.5
 _LETTERS_PER_NAT = 3.0
@@ -32,7 +33,8 @@ _PACE = 3_000_000.0
 class Lexical:
     """Scores words by their rarity in the text and their length, or by their rank in a BPE vocabulary.
 
-    Without a rank a content word has -ln(its share of the text's words) + letters / 3 nats.
+    Without a rank a content word has -ln(its share of the text's words) + letters / 3 nats; a Chinese character, being
+    about half a word, half of that.
 
     Attributes:
         rank: token ids of a word; None to go by the text alone.
@@ -73,4 +75,5 @@ class Lexical:
             return _MARK_NATS
         if stop(word):
             return _STOP_NATS
-        return len(word) / _LETTERS_PER_NAT - log(share)
+        nats = len(word) / _LETTERS_PER_NAT - log(share)
+        return nats / 2 if _HAN.match(word) else nats

@@ -32,6 +32,8 @@ _MEASURE = (
 )
 _NEGATOR = r"not|never|no|none|neither|nor|cannot|without|except|unless|\w{1,12}n['’]t"
 _GLUE = r"[^\S\n]+(?:be|been|a|an|the|any|to)"
+_CAPITAL = r"[A-Z][\w'’-]+"
+_LINK = r"[^\S\n]+(?:of|the|de|von|van|and|&)"
 _JSON_TRIES = 64
 _DENSE_TAGS = 6
 _PROSE_PER_TAG = 60
@@ -45,7 +47,8 @@ ATOMS = (
     ("date", 1.0, r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?)?\b"),
     ("day", 1.0, rf"\b(?:\d{{1,2}}\s)?{_MONTH}\s\d{{1,4}}(?:,\s\d{{4}})?\b"),
     ("number", 1.0, rf"[$€£¥]?\b\d+(?:[.,:–-]\d+)*(?:\s?{_MEASURE})?"),
-    ("identifier", 0.75, r"\b(?:\w+_\w+|[a-z]+[A-Z]\w*|(?:[A-Z][a-z0-9]+){2,}|[A-Z][A-Z0-9-]+)\b"),
+    ("identifier", 0.75, r"\b(?:\w+_\w+|[a-z]+[A-Z]\w*|(?:[A-Z][a-z0-9]+){2,}|[A-Z][A-Z0-9-]+)(?:[.:/-]\w+){0,8}\b"),
+    ("name", 0.5, rf"\b{_CAPITAL}(?:{_LINK}(?=[^\S\n]+[A-Z]))?(?:[^\S\n]+{_CAPITAL}){{1,5}}"),
     ("negation", 1.0, rf"(?i:\b(?:{_NEGATOR})\b(?:{_GLUE}\b){{0,2}}(?:[^\S\n]+[\w'’-]+)?)"),
 )
 """Kind, weight in (0, 1], pattern: what is never cut in two and is dropped last."""

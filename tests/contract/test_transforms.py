@@ -35,7 +35,7 @@ ALL = pytest.mark.parametrize(
     [resolve(name)(**knobs) for name, knobs in KNOBS],
     ids=[f"{name}-{i}" for i, (name, _) in enumerate(KNOBS)],
 )
-FEW = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 PIECES = "the|river|of|Paris|1998|was|not|old|;|we|`run x`|,|(|it|)|!|日本語|😀|שלום|ERROR:|a_b|{|\n|.|```|\0"
 WORDS = [*PIECES.split("|"), "<|im_end|>"]

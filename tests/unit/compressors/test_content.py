@@ -19,6 +19,14 @@ from ctxmem.compressors import content
         ("2024-01-01T00:00:00Z start\n2024-01-01T00:00:01Z stop", "log"),
         ("[INFO] up\n[ERROR] down\n  at main", "log"),
         ("tests/a.py::test_x PASSED\ntests/a.py::test_y FAILED", "log"),
+        ("\n".join(f"Requirement already satisfied: package{i} (1.{i})" for i in range(9)), "log"),
+        (
+            "\n".join(
+                f"Ann: {word} is here.\nBen: {word}, but why?"
+                for word in ("one", "two", "six", "ten", "red", "far", "low")
+            ),
+            "prose",
+        ),
         ('{"a": 1}', "data"),
         ("[1, 2, 3]", "data"),
         ('<?xml version="1.0"?><a/>', "data"),

@@ -44,6 +44,7 @@ class TestPhrases:
             ("on 2024-05-01 or May 3, 2021", ["on", "2024-05-01", "or", "May 3, 2021"]),
             ("open https://a.b/c?d=e. Then", ["open https://a.b/c?d=e", ".", "Then"]),
             ("run foo_bar(x) in /etc/hosts/x", ["run foo_bar", "(", "x", ")", "in", "/etc/hosts/x"]),
+            ("old Bank of New England fell", ["old Bank of New England", "fell"]),
             ("one\ntwo", ["one", "two"]),
             ("東京は大きい都市です。", ["東京", "は", "大", "きい", "都市", "です", "。"]),
             ("हिन्दी भाषा", ["हिन्दी भाषा"]),
