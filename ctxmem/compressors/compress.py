@@ -136,7 +136,7 @@ def _pruned(plan: ContextPlan, prune: Prune, scorer: Scorer) -> tuple[ContextPla
     if not segments:
         return plan, {}
     texts = [segment.text for segment in segments]
-    share = max(_LEAST_KEPT, 1 - plan.overflow / sum(segment.tokens for segment in segments))
+    share = max(_LEAST_KEPT, 1 - plan.overflow / max(1, sum(plan.count.texts(texts))))
     scores = scorer.score(texts)
     found = prune_by_content(prune, texts, scores, lambda tokens: int(share * tokens), plan.count)
     cut = {segment.id: one for segment, one in zip(segments, found, strict=True) if not one.refusal}

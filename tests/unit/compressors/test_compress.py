@@ -70,6 +70,12 @@ class TestMessages:
         assert result.tokens_after == COUNT.request(result.messages) <= 0.6 * result.tokens_before
         assert result.messages[3].raw == said[3].raw
 
+    @pytest.mark.parametrize("ratio", [0.5, 0.6, 0.7, 0.8, 0.9])
+    def test_pruning_alone_meets_the_budget_where_it_can(self, ratio):
+        """Nobody loses a whole turn for the sake of one token."""
+        said = messages("user: q", tool_call("a"), tool_result("a", PROSE), "assistant: a", f"user: {PROSE}", "user: q")
+        assert len(small(said, ratio=ratio).messages) == len(said)
+
     def test_then_the_oldest_turns_leave(self):
         """When pruning is not enough."""
         result = small(turns(40, words=30), budget=300)
