@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ PRODUCT = ("ctxmem", "service")
 HOUSE = (*PRODUCT, "tests", "bench", "examples")
 
 
-def sources(*folders: str) -> list[Source]:
+@cache
+def sources(*folders: str) -> tuple[Source, ...]:
     """The Python files of these folders, parsed."""
-    return [read(ROOT, path) for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    return tuple(read(ROOT, path) for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))
 
 
 @pytest.mark.parametrize("rule", EVERYWHERE, ids=lambda rule: rule.__name__)

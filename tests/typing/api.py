@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_type
 
@@ -31,7 +31,7 @@ def account(cm: ContextManager, request_id: str) -> Mapping[str, Any]:
     """Read a receipt and get back what was left out."""
     receipt = cm.receipt(request_id)
     assert_type(receipt, Receipt)
-    assert_type(receipt.items, tuple[Item, ...])
+    assert_type(receipt.items, Sequence[Item])
     dropped = [item for item in receipt.items if item.decision == "dropped"]
     return cm.restore(dropped[0].item_id)
 
