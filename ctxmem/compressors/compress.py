@@ -42,7 +42,7 @@ class Compressed:
         dropped: what was left out. For messages, offsets count through the texts of all messages, one after the other.
         reason: why everything stayed as it was; empty when it did not.
         text: the text; None for messages.
-        messages: the messages; None for a text.
+        messages: the messages, with the ids m0, m1, ... of their places in the source; None for a text.
     """
 
     tokens_before: int
@@ -103,11 +103,10 @@ def _allowance(budget: int | None, ratio: float | None) -> Allow:
 
 
 def _text(source: str, allow: Allow, counter: Counter, prune: Prune, scorer: Scorer) -> Compressed:
-    kind = content.kind(source)
-    if kind in ("code", "data"):
-        before = counter.texts([source])[0]
-        reason = "within_budget" if before <= allow(before) else kind
-        return Compressed(before, before, reason=reason, text=source)
+    before = counter.texts([source])[0]
+    fits = before <= allow(before)
+    if fits or (kind := content.kind(source)) in ("code", "data"):
+        return Compressed(before, before, reason="within_budget" if fits else kind, text=source)
     (pruned,) = prune_by_content(prune, [source], scorer.score([source]), allow, counter)
     dropped = tuple((start, end, _WHY) for start, end in pruned.dropped)
     return Compressed(pruned.tokens_before, pruned.tokens_after, dropped, pruned.refusal, text=pruned.text)

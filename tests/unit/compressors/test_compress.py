@@ -6,8 +6,8 @@ import pytest
 
 from ctxmem.compressors.compress import compress
 from ctxmem.compressors.lexical import Lexical
-from ctxmem.errors import InvalidInput
-from ctxmem.testing import WordCounter, messages, tool_call, tool_result, turns
+from ctxmem.errors import InvalidInput, Unavailable
+from ctxmem.testing import DeadScorer, WordCounter, messages, tool_call, tool_result, turns
 
 COUNT = WordCounter()
 PROSE = " ".join(
@@ -53,6 +53,15 @@ class TestText:
         result = small(text, **how)
         assert (result.text, result.reason, result.dropped) == (text, reason, ())
         assert result.tokens_before == result.tokens_after
+
+    def test_what_fits_is_not_even_scored(self):
+        """A model's time is for what needs it."""
+        assert compress("short", counter=COUNT, scorer=DeadScorer(), budget=5).reason == "within_budget"
+
+    def test_a_scorer_out_of_reach_is_an_error(self):
+        """The caller named it; nothing else is put in its place unasked."""
+        with pytest.raises(Unavailable):
+            compress(PROSE, counter=COUNT, scorer=DeadScorer(), budget=5)
 
     @pytest.mark.parametrize("unit", ["phrase", "sentence", "block"])
     def test_by_any_unit(self, unit):
