@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
 
 from ctxmem.ids import new_id
 from ctxmem.records import Batch, Branch, Event, LedgerEntry, RequestRecord, Session
 from ctxmem.stores.sql import SqlStore
-
-PATIENCE = 30.0
-"""Seconds that a server of ours may take to start."""
+from tests.contract.servers import PostgresServer, find_initdb
 
 
 @dataclass(frozen=True)
@@ -105,57 +96,13 @@ def request(session_id: str, **changed: Any) -> RequestRecord:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """URL of a database of a throwaway PostgreSQL server on a Unix socket."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    initdb = shutil.which("initdb", path=os.pathsep.join([*map(str, reversed(programs)), os.environ.get("PATH", "")]))
+def postgres() -> Iterator[PostgresServer]:
+    """A throwaway PostgreSQL server."""
+    initdb = find_initdb()
     if initdb is None:
         pytest.skip("no PostgreSQL here: initdb is neither in /usr/lib/postgresql nor on PATH")
-    folder = Path(tempfile.mkdtemp(prefix="ctxmem-pg-"))
-    owner = _servant(folder)
-    made = [initdb, "-D", str(folder / "data"), "-A", "trust", "-U", "ctxmem", "-E", "UTF8", "--no-sync"]
-    subprocess.run(made, check=True, stdout=subprocess.DEVNULL, cwd=folder, **owner)
-    options = ["-c", "listen_addresses=", "-c", "fsync=off", "-k", str(folder)]
-    argv = [str(Path(initdb).with_name("postgres")), "-D", str(folder / "data"), *options]
-    with open(folder / "log", "wb") as log:
-        server = subprocess.Popen(argv, stdout=log, stderr=log, cwd=folder, **owner)
-    try:
-        url = f"postgresql+psycopg://ctxmem@/postgres?host={folder}"
-        _wait_for(url)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(PATIENCE)
-        shutil.rmtree(folder)
-
-
-def _servant(folder: Path) -> dict[str, Any]:
-    """Whom the server runs as: PostgreSQL refuses root."""
-    if os.geteuid() != 0:
-        return {}
-    user = pwd.getpwnam("postgres" if _exists("postgres") else "nobody")
-    os.chown(folder, user.pw_uid, user.pw_gid)
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-
-def _exists(name: str) -> bool:
-    return any(user.pw_name == name for user in pwd.getpwall())
-
-
-def _wait_for(url: str) -> None:
-    from sqlalchemy.exc import OperationalError
-
-    engine, deadline = create_engine(url), time.monotonic() + PATIENCE
-    while True:
-        try:
-            engine.connect().close()
-        except OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-            continue
-        engine.dispose()
-        return
+    with PostgresServer(initdb) as server:
+        yield server
 
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -164,7 +111,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('store')}/log.db"
     else:
-        url = request.getfixturevalue("postgres")
+        url = request.getfixturevalue("postgres").database()
     opened = SqlStore(url)
     yield opened
     opened.close()
