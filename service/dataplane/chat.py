@@ -9,13 +9,14 @@ from time import perf_counter
 from starlette.types import Receive, Scope, Send
 
 from ctxmem.errors import CtxmemError, InvalidInput
-from service import auth, errors
+from service import auth
 from service.dataplane import receive as receiving
 from service.dataplane.memory import Memory, Turn
 from service.dataplane.receive import Attended, ClientGone
 from service.dataplane.relay import Clock, Relay
 from service.errors import Overloaded, UpstreamError
 from service.metrics import Metrics
+from service.respond import refuse
 from service.settings import Settings
 from service.upstream.client import Cut, UpstreamClient
 from service.upstream.routing import Route, route
@@ -140,15 +141,3 @@ class ChatCompletions:
         async with client.send("POST", PATH, headers=sent, body=payload) as reply:
             self.metrics.ttfb.labels(client.settings.name).observe(relay.clock.since(start))
             await relay.run(reply)
-
-
-async def refuse(send: Send, error: CtxmemError) -> None:
-    """Answer with an error object."""
-    answer = errors.answer(error)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(answer.body)),
-        *answer.headers,
-    ]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body, "more_body": False})

@@ -129,7 +129,7 @@ def test_observing_never_refuses_a_budget(ctx: Gateway, upstream: Upstream) -> N
 def test_an_unknown_model_is_not_found(ctx: Gateway, upstream: Upstream) -> None:
     """`up` takes any model; a name nobody serves is a 404 by its OpenAI code."""
     del upstream
-    routes = ctx.app.state.service.upstreams
+    routes = ctx.app.service.upstreams
     kept = dict(routes)
     routes["up"].settings = kept["up"].settings.model_copy(update={"models": ("only-this",)})
     try:
