@@ -6,7 +6,7 @@ A GGUF keeps them as metadata; reading that takes the `gguf` package and no torc
 
 Sources: `tokenizer.ggml.*` in the GGUF specification; the pre-tokenizer of `smollm` in llama.cpp's `llama-vocab.cpp`,
 which cuts at every digit before GPT-2's pattern. transformers 5.23 has no such entry and leaves the digits out when it
-converts the same file, so a blank before a number is counted with the number there and alone here, as in training.
+converts the same file: two line ends or blanks before a number are two tokens there, and one here, as in training.
 """
 
 from __future__ import annotations
