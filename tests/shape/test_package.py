@@ -1,16 +1,24 @@
-"""What is shipped: the wheel holds every file of the packages, and works with nothing else installed."""
+"""What is shipped: the wheel holds every file of the packages, works alone, and declares what its extras import."""
 
 from __future__ import annotations
 
+import ast
 import email
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
+from collections.abc import Iterable
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = [need for needs in CONFIG["project"]["optional-dependencies"].values() for need in needs]
+DEV = CONFIG["dependency-groups"]["dev"]
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +73,32 @@ def test_the_wheel_imports_without_site_packages(wheel: Path) -> None:
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert str(wheel) in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("folders", "declared"),
+    [(("ctxmem", "service"), EXTRAS), (("tests", "bench"), [*EXTRAS, *DEV])],
+    ids=["product", "tests and benches"],
+)
+def test_every_import_is_declared(folders: tuple[str, ...], declared: list[str]) -> None:
+    """What the code imports, pyproject.toml names: nothing is there only because something else happens to need it."""
+    known = {distribution(need) for need in declared}
+    imported = {name for folder in folders for path in (ROOT / folder).rglob("*.py") for name in imports(path)}
+    foreign = imported - {"ctxmem", "service", "tests", "bench"} - set(sys.stdlib_module_names)
+    makers = packages_distributions()
+    assert {name for name in foreign if not known & {distribution(d) for d in makers.get(name, [])}} == set()
+
+
+def imports(path: Path) -> Iterable[str]:
+    """Top-level names of the modules that a file imports anywhere."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+def distribution(requirement: str) -> str:
+    """The normalised name at the head of a requirement."""
+    name = re.match(r"[\w.-]+", requirement)
+    return re.sub(r"[-_.]+", "-", name[0] if name else "").lower()
