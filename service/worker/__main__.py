@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -34,11 +36,17 @@ def main(argv: list[str] | None = None) -> None:
         timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=GRACE,
     )
+    signal.signal(signal.SIGTERM, _leave)  # uvicorn drains first, then raises the signal again for who was there before
     try:
         uvicorn.Server(config).run(sockets=[listening])
     finally:
         if asked.socket is not None:
             asked.socket.unlink(missing_ok=True)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End after a drain, in good order."""
+    sys.exit(0)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,12 +17,13 @@ _PAUSE = 1.0  # seconds for which a worker that did not answer is left alone
 
 
 class Channel:
-    """One connection to the worker per thread. A connection that went stale is opened anew once."""
+    """Connections to the worker, one per thread that calls at the same time. Stale ones are opened anew."""
 
     def __init__(self, socket_path: Path | str) -> None:
         """Name the worker's socket; nothing is opened before the first exchange."""
         self._path = str(socket_path)
-        self._local = threading.local()
+        self._idle: list[UnixConnection] = []
+        self._lock = threading.Lock()
         self._away_until = 0.0
 
     def exchange(self, method: str, path: str, body: bytes = b"", *, timeout: float) -> bytes:
@@ -41,34 +42,46 @@ class Channel:
         """
         if time.monotonic() < self._away_until:
             raise Unavailable("the model worker did not answer just now")
-        connection = self._connection(timeout)
+        connection = self._taken() or UnixConnection(self._path, timeout=timeout)
         used = connection.sock is not None
+        connection.wait(timeout)
         try:
-            return _answer(connection, method, path, body)
+            status, content = _answer(connection, method, path, body)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             if used and not isinstance(error, TimeoutError):
+                self.close()
                 return self.exchange(method, path, body, timeout=timeout)
             self._away_until = time.monotonic() + _PAUSE
             raise Unavailable(f"the model worker is out of reach: {error!r}") from error
+        with self._lock:
+            self._idle.append(connection)
+        if status != http.HTTPStatus.OK:
+            raise _error(status, content)
+        return content
 
-    def _connection(self, timeout: float) -> http.client.HTTPConnection:
-        """This thread's connection, opened or not."""
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = UnixConnection(self._path)
-        connection.timeout = timeout
-        if connection.sock is not None:
-            connection.sock.settimeout(timeout)
-        return connection
+    def close(self) -> None:
+        """Close the idle connections; later calls open new ones."""
+        while connection := self._taken():
+            connection.close()
+
+    def _taken(self) -> UnixConnection | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
 
 
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("worker")
+    def __init__(self, path: str, *, timeout: float) -> None:
+        super().__init__("worker", timeout=timeout)
         self._path = path
+
+    def wait(self, seconds: float) -> None:
+        """How long each step may take from now on."""
+        self.timeout = seconds
+        if self.sock is not None:
+            self.sock.settimeout(seconds)
 
     def connect(self) -> None:
         """Open the socket."""
@@ -82,13 +95,10 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock = sock
 
 
-def _answer(connection: http.client.HTTPConnection, method: str, path: str, body: bytes) -> bytes:
+def _answer(connection: UnixConnection, method: str, path: str, body: bytes) -> tuple[int, bytes]:
     connection.request(method, path, body, {"content-type": MSGPACK})
     reply = connection.getresponse()
-    content = reply.read()
-    if reply.status != http.HTTPStatus.OK:
-        raise _error(reply.status, content)
-    return content
+    return reply.status, reply.read()
 
 
 def _error(status: int, body: bytes) -> InvalidInput | ModelError | Unavailable:

@@ -66,8 +66,8 @@ def messages(asked: ChatRequest) -> list[Message]:
 
 def tools(asked: ChatRequest) -> bytes | None:
     """JSON array of the tools the template is to render, None without any."""
-    given = bytes(asked.tools or b"")
-    return None if given in (b"", _NULL) or asked.tool_choice == "none" else given
+    given = bytes(asked.tools)
+    return None if given == _NULL or asked.tool_choice == "none" else given
 
 
 def sampling(asked: ChatRequest) -> Sampling:

@@ -92,6 +92,10 @@ class WorkerClient:
         reply = self._channel.exchange("GET", "/healthz", timeout=self._timeout)
         return _understood(lambda: msgspec.json.decode(reply, type=Health))
 
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        self._channel.close()
+
 
 class ModelCounts:
     """Counts of one model, remembered: texts and messages that were counted cost no call."""

@@ -111,9 +111,8 @@ class Engine:
         Raises:
             InvalidInput: the chat template refuses the messages.
         """
-        from ctxmem.tokens.resolve import counter_for
-
         from ctxmem.tokens.hf import HFCounter
+        from ctxmem.tokens.resolve import counter_for
 
         counter = counter_for(self.model, cache_dir=self._cache_dir)
         if not isinstance(counter, HFCounter):

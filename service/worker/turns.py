@@ -95,7 +95,8 @@ class Turns:
         """Pass the turn on, also when whoever asked for the step has gone."""
         if not step.cancelled():
             step.exception()  # marks it as seen
-        self._release()
+        loop = step.get_loop()
+        loop.call_soon(loop.call_soon, self._release)  # after who asked woke up and perhaps asked for its next step
 
     def _release(self) -> None:
         while self._waiting:

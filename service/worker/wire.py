@@ -120,7 +120,7 @@ class ChatRequest(msgspec.Struct):
     stop: str | Annotated[list[str], msgspec.Meta(max_length=4)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
-    tools: msgspec.Raw | None = None
+    tools: msgspec.Raw = msgspec.Raw(b"null")
     tool_choice: Any = None
     response_format: Any = None
     modalities: list[str] | None = None
