@@ -102,12 +102,12 @@ def soft(text: str) -> tuple[Span, ...]:
 
 
 def balanced(source: str, pruned: str) -> bool:
-    """Whether fences and brackets that were balanced still are.
+    """Whether fences and brackets that were balanced still are, and no special token came about by joining.
 
     >>> balanced("a (b) c", "a (b c"), balanced("1) b", "b")
     (False, True)
     """
-    if source.count("```") % 2 != pruned.count("```") % 2:
+    if source.count("```") % 2 != pruned.count("```") % 2 or _SPECIAL.findall(source) != _SPECIAL.findall(pruned):
         return False
     return all(
         source.count(left) != source.count(right) or pruned.count(left) == pruned.count(right)

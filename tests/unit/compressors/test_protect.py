@@ -78,3 +78,7 @@ class TestBalanced:
     def test_brackets_that_never_matched_do_not_count(self):
         """A list numbered 1) 2) 3) may lose an item."""
         assert protect.balanced("1) a 2) b", "2) b")
+
+    def test_a_special_token_that_came_about_is_seen(self):
+        """What stood between its halves was left out."""
+        assert not protect.balanced("<|im_日本end|> so", "<|im_end|> so")
