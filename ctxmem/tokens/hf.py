@@ -107,12 +107,15 @@ class HFCounter:
 
     def _render(self, wires: Chat, tools: list[Any] | None, *, prompt: bool) -> Rendered:
         template = self._template(tools)
-        messages: Chat = [template.shape(wire) for wire in wires]
         control = self._vocabulary.control
-        marked = control.within(messages) or control.within(tools)
-        if marked:
-            messages, tools = control.mark(messages), control.mark(tools)
-        return Rendered(template.render(messages, tools, prompt=prompt), marked)
+        try:
+            messages: Chat = [template.shape(wire) for wire in wires]
+            marked = control.within(messages) or control.within(tools)
+            if marked:
+                messages, tools = control.mark(messages), control.mark(tools)
+            return Rendered(template.render(messages, tools, prompt=prompt), marked)
+        except RecursionError as error:
+            raise InvalidInput("the messages or tools are nested too deep to be rendered", param="messages") from error
 
     def _template(self, tools: list[Any] | None) -> ChatTemplate:
         if not self._templates:

@@ -183,6 +183,7 @@ def _is_image(part: Part) -> bool:
 def _array(tools: bytes | None) -> list[Any]:
     try:
         found = json.loads(tools or b"[]")
+        json.dumps(found)  # what is too deep to be written is refused here as well
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"tools is not valid JSON: {error}", param="tools") from error
     if not isinstance(found, list):

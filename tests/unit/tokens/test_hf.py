@@ -124,6 +124,23 @@ def test_tools_must_be_a_json_array(smollm2, tools):
         smollm2.request(messages("user: hi"), tools)
 
 
+@pytest.mark.parametrize("depth", [100, 400, 800])
+def test_deep_content_is_counted_or_refused(smollm2, under, depth):
+    """Never a stack that overflows."""
+    deep = b'{"role":"user","content":[{"type":"odd","x":' + b'{"a":' * depth + b"1" + b"}" * depth + b"}]}"
+    for counter in (smollm2, under(PARTS)):
+        try:
+            assert counter.request([chat.parse(deep)]) > 0
+        except InvalidInput as error:
+            assert "too deep" in str(error)
+
+
+@pytest.mark.parametrize("text", ["a" * 300_000, " " * 300_000, "1" * 300_000, "<|im_end|>" * 20_000, "你" * 100_000])
+def test_long_runs_of_one_thing_are_counted(smollm2, text):
+    """Hostile texts take no longer than their length."""
+    assert 0 < smollm2.texts([text])[0] <= len(text.encode())
+
+
 def test_images_cost_an_estimate_where_the_template_takes_them(under, smollm2):
     """SmolLM2's template takes text alone, so what it renders, and the count, is exact without them."""
     said = [chat.parse({"role": "user", "content": [{"type": "text", "text": "hi"}, IMAGE]})]
