@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.shape.imports import ROOT, loaded, third_party
 
-HEAVY = {"torch", "transformers", "faiss", "tokenizers", "tiktoken", "numpy", "langchain_core"}
+HEAVY = {"torch", "transformers", "faiss", "tokenizers", "tiktoken", "bpe_openai", "jinja2", "numpy", "langchain_core"}
 
 
 def test_import_ctxmem_loads_no_third_party_module() -> None:
