@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+import os
 import sys
 
 import uvicorn
 
 from ctxmem.errors import CtxmemError
 from service import settings as settings_module
+from service import wiring
 from service.app import create_app
 from service.settings import Settings
 from service.upstream.client import Cut
@@ -30,8 +32,9 @@ def main() -> int:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("uvicorn.error").addFilter(_worth_saying)
     try:
+        _migrate(settings)
         server = uvicorn.Server(config(settings))
-    except CtxmemError as error:
+    except (CtxmemError, OSError) as error:
         return _refuse(error, 1)
     gc.collect()
     gc.freeze()
@@ -60,6 +63,21 @@ def config(settings: Settings) -> uvicorn.Config:
     )
 
 
+def _migrate(settings: Settings) -> None:
+    """Bring the database up to date in a process of its own: the tools for it would stay in memory for good.
+
+    What goes wrong there is not looked at: it goes wrong here too, when the database is opened.
+    """
+    child = os.fork()  # before any thread is started
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        wiring.store(settings).close()
+    finally:
+        os._exit(0)
+
+
 def _worth_saying(record: logging.LogRecord) -> bool:
     """An upstream that cut its answer off is counted already; it breaks the client's stream by an exception."""
     return not (record.exc_info and isinstance(record.exc_info[1], Cut))
@@ -71,7 +89,7 @@ def _one_heap() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
-def _refuse(error: CtxmemError, code: int) -> int:
+def _refuse(error: Exception, code: int) -> int:
     sys.stderr.write(f"ctxmem gateway: {error}\n")
     return code
 

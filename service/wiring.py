@@ -115,17 +115,27 @@ def service(settings: Settings) -> Service:
         ConfigError: a key or a file that the settings name is not there.
         StoreError: the database cannot be opened.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     worker = WorkerClient(settings.worker_socket) if settings.model else None
     upstreams = clients(settings)
     engine = Engine(
-        SqlStore(settings.database_url),
+        store(settings),
         _cache(settings),
         lambda model: _counter(worker, upstreams, model),
         RemoteScorer(worker) if worker else Lexical(),
     )
     manager = ContextManager(engine, model=settings.model, policy=settings.policy)
     return Service(settings, auth.tenants(settings), upstreams, worker, manager)
+
+
+def store(settings: Settings) -> SqlStore:
+    """The database, its tables made or brought up to date.
+
+    Raises:
+        ConfigError: its URL is wrong.
+        StoreError: it cannot be opened.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return SqlStore(settings.database_url)
 
 
 def _cache(settings: Settings) -> Cache:

@@ -121,6 +121,8 @@ class Memory:
         self._metrics.cache_tokens.labels("uncached").inc(max(0, usage.get("prompt_tokens", 0) - cached - written))
 
     def _prepare(self, tenant: str, body: Body, asked: Directives, upstream: Upstream, model: str) -> Prepared:
+        manager = self._manager.for_tenant(tenant)
+        session_id = asked.session_id or body.session()
         slices = body.messages()
         for i, raw in enumerate(slices):
             check_depth(raw, param=f"messages[{i}]")
@@ -129,7 +131,7 @@ class Memory:
         call = Call(
             messages=chat.parse_all(slices),
             model=model,
-            session_id=asked.session_id or body.session(),
+            session_id=manager.session(session_id).id if session_id else None,
             user_id=asked.user_id,
             budget=asked.budget or _window(upstream, reserve),
             reserve=reserve,
@@ -139,7 +141,7 @@ class Memory:
             retry=asked.retry,
             cache=cache_terms(upstream),
         )
-        return self._manager.for_tenant(tenant).build(call)
+        return manager.build(call)
 
     def _answer(self, tenant: str, request_id: str, read: Callable[[], Answer]) -> Answer:
         answer = read()

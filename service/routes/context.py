@@ -29,7 +29,7 @@ async def context(service: Parts, manager: Manager, body: JsonBody) -> Response:
         call = Call(
             messages=chat.parse_all(body.messages()),
             model=asked.model,
-            session_id=asked.session_id,
+            session_id=manager.session(asked.session_id).id if asked.session_id else None,
             user_id=asked.user_id,
             budget=asked.limits,
             reserve=asked.reserve,
