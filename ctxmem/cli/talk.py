@@ -17,9 +17,6 @@ from ctxmem.cli.remote import RemoteService, segment
 from ctxmem.errors import Unavailable
 from ctxmem.ids import new_id
 
-MAX_TOKENS = 256
-"""Most tokens of an answer."""
-
 
 def register(app: typer.Typer) -> None:
     """Add this command to the application."""
@@ -35,6 +32,7 @@ class Conversation:
         session: the session's id.
         model: the model to ask.
         budget: prompt tokens allowed; None for the model's window.
+        max_tokens: most tokens of an answer.
         request_id: the newest request's id, once its answer has begun.
     """
 
@@ -42,6 +40,7 @@ class Conversation:
     session: str
     model: str
     budget: int | None
+    max_tokens: int
     request_id: str = ""
 
     def ask(self, text: str) -> Iterator[str]:
@@ -50,7 +49,7 @@ class Conversation:
         Raises:
             CtxmemError: the service refused, or the answer broke off.
         """
-        body = {"model": self.model, "messages": [{"role": "user", "content": text}], "max_tokens": MAX_TOKENS}
+        body = {"model": self.model, "messages": [{"role": "user", "content": text}], "max_tokens": self.max_tokens}
         headers = {"x-ctxmem-session": self.session}
         if self.budget is not None:
             headers["x-ctxmem-budget"] = str(self.budget)
@@ -66,6 +65,7 @@ def chat(
     session: Annotated[str | None, typer.Option(help="Session to go on with; a new one by default.")] = None,
     model: Annotated[str, typer.Option(help="Model to ask.")] = "smollm2-135m-instruct",
     budget: Annotated[int | None, typer.Option(min=1, help="Prompt tokens allowed.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
     json_: Json = False,
 ) -> None:
     """Talk with a model; answers stream, and each turn ends with a line about its context.
@@ -73,7 +73,7 @@ def chat(
     Uses the running service, or starts one on the data folder for the length of the talk.
     """
     with running_service(current(), current().data_dir) as service:
-        conversation = Conversation(service, session or new_id("s"), model, budget)
+        conversation = Conversation(service, session or new_id("s"), model, budget, max_tokens)
         output.messages().print(f"session {conversation.session}", style="dim")
         for text in _typed() if once is None else [once]:
             if json_:

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 
-SYSTEM = "You are a friendly companion with a good memory. Answer in one short sentence."
+SYSTEM = "You are a helpful assistant."
 """The system message of the replay."""
 
 

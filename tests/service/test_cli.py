@@ -143,7 +143,9 @@ class TestWhole:
 
     def test_commands_talk_to_it(self, service: Service) -> None:
         """A chat, its receipt, its original, its erasure: all through the service that runs."""
-        told = service.run("chat", "--once", "I like old ships.", "--session", "harbour", "--json")
+        told = service.run(
+            "chat", "--once", "I like old ships.", "--session", "harbour", "--max-tokens", "12", "--json"
+        )
         assert told.exit_code == 0, told.output
         turn = json.loads(told.stdout)
         item = turn["receipt"]["items"][-1]

@@ -143,7 +143,7 @@ class TestConversation:
     def test_pieces_come_as_they_are_written(self, service: RemoteService, scripted: Scripted) -> None:
         """Session and budget go as headers; the request's id comes back."""
         scripted.answers["/v1/chat/completions"] = (200, STREAM + b"data: [DONE]\n\n")
-        conversation = Conversation(service, "s_1", "some-model", 512)
+        conversation = Conversation(service, "s_1", "some-model", 512, 16)
         assert list(conversation.ask("Hi")) == ["Hello ", "Ann"]
         assert conversation.request_id == "rq_1"
         _, headers, body = scripted.seen[0]
@@ -156,6 +156,6 @@ class TestConversation:
         scripted.answers["/v1/chat/completions"] = (200, broken)
         pieces = []
         with pytest.raises(Unavailable, match="upstream went away"):
-            for piece in Conversation(service, "s_1", "some-model", None).ask("Hi"):
+            for piece in Conversation(service, "s_1", "some-model", None, 16).ask("Hi"):
                 pieces.append(piece)  # noqa: PERF402 - what came before the error counts
         assert pieces == ["Hello ", "Ann"]
