@@ -28,17 +28,20 @@ class ArtifactWriter:
     def __init__(self, dialect: Dialect) -> None:
         self._use = statements.insert_new(dialect, schema.artifact_uses)
         self._keep = statements.insert_new(dialect, _table)
-        self._shared_lock = dialect.name == "postgresql"
+        self._has_row_locks = dialect.name == "postgresql"
+
+    def hold(self, connection: Connection, tenant: str) -> None:
+        """Keep erasures away until the transaction ends; comes before every other lock, as it does in an erasure."""
+        if self._has_row_locks:
+            hold_tenant(connection, tenant, shared=True)
 
     def keep(self, connection: Connection, tenant: str, sha256: str, content: bytes, *, session_id: str = "") -> None:
-        """Keep the content for a session; known content is left alone.
+        """Keep the content for a session; known content is left alone. Call `hold` first.
 
         Raises:
             InvalidInput: the hash is not the content's.
         """
         use = {"tenant": tenant, "sha256": sha256, "session_id": session_id}
-        if self._shared_lock:
-            hold_tenant(connection, tenant, shared=True)
         if connection.exec_driver_sql(self._use, use).rowcount == 0:
             return
         if digest(content) != sha256:
@@ -46,6 +49,13 @@ class ArtifactWriter:
         codec, packed = _pack(content)
         row = {"tenant": tenant, "sha256": sha256, "codec": codec, "content": packed}
         connection.exec_driver_sql(self._keep, row)
+
+    def put(self, connection: Connection, tenant: str, content: bytes) -> str:
+        """Keep the content for its own sake; returns its hash."""
+        self.hold(connection, tenant)
+        sha256 = digest(content)
+        self.keep(connection, tenant, sha256, content)
+        return sha256
 
 
 def read(connection: Connection, tenant: str, sha256: str) -> bytes | None:

@@ -26,7 +26,7 @@ class BatchWriter:
         self._entry = statements.insert(dialect, schema.ledger)
         self._request = statements.upsert(dialect, schema.requests)
         self._claim = statements.insert_new(dialect, schema.idempotency)
-        self._artifacts = ArtifactWriter(dialect)
+        self.artifacts = ArtifactWriter(dialect)
 
     def write(self, connection: Connection, tenant: str, batch: Batch) -> Batch:
         """Write the batch; returns the batch as stored, which is the first one when its key was used before.
@@ -34,6 +34,8 @@ class BatchWriter:
         Raises:
             Conflict: the session is at another revision, or the key was used for something else.
         """
+        if batch.artifacts:
+            self.artifacts.hold(connection, tenant)
         if batch.idempotency_key is not None and not self._claimed(connection, tenant, batch):
             return _first(connection, tenant, batch)
         self._move_head(connection, tenant, batch.session, batch.expected)
@@ -46,7 +48,7 @@ class BatchWriter:
         if batch.request is not None:
             connection.exec_driver_sql(self._request, rows.request_values(tenant, batch.request))
         for sha256, content in batch.artifacts.items():
-            self._artifacts.keep(connection, tenant, sha256, content, session_id=batch.session.id)
+            self.artifacts.keep(connection, tenant, sha256, content, session_id=batch.session.id)
         return batch
 
     def _claimed(self, connection: Connection, tenant: str, batch: Batch) -> bool:

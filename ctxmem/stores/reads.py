@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Select, and_, bindparam, or_, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, Select, and_, bindparam, literal, or_, select
 
 from ctxmem.records import Branch, Event, LedgerEntry, RequestRecord, Session
 from ctxmem.stores import schema
@@ -15,6 +15,8 @@ from ctxmem.stores.rows import Record, checked, columns, record
 
 CHUNK = 250
 """Values in one IN list, and branches in one query: well under what SQLite parses."""
+NEAR = 4
+"""Chains at the end of a request that are looked up one by one."""
 
 T = TypeVar("T")
 
@@ -38,6 +40,12 @@ _known = (
     .limit(1)
 )
 _known_here = _known.where(_in_session)
+_any_known = (
+    select(literal(1))
+    .where(_events.c.tenant == _tenant, _events.c.chain.in_(bindparam("chains", expanding=True)))
+    .limit(1)
+)
+_any_known_here = _any_known.where(_in_session)
 _log = (
     select(*columns(Event))
     .where(_events.c.tenant == _tenant, _in_session, _events.c.seq > bindparam("after"))
@@ -82,15 +90,43 @@ def branch(connection: Connection, tenant: str, session_id: str, number: int) ->
 
 
 def known(connection: Connection, tenant: str, chains: Sequence[bytes], session_id: str | None) -> Event | None:
-    """The newest event of the last chain that any has; one look-up each, for all sessions share their first chains."""
-    for chain in reversed(chains):
-        if session_id is None:
-            found = _one(connection, Event, _known, tenant=tenant, chain=chain)
-        else:
-            found = _one(connection, Event, _known_here, tenant=tenant, chain=chain, session_id=session_id)
+    """The newest event of the last chain that any has.
+
+    A request mostly adds a few messages to a known history, so the last chains are looked up one by one. The others
+    are asked for many at once, whether there is any, for all sessions of a tenant may share their first chains.
+    """
+    here = _Known(connection, tenant, session_id)
+    newest_first = list(reversed(chains))
+    for chain in newest_first[:NEAR]:
+        found = here.event(chain)
         if found is not None:
             return found
+    for some in chunks(newest_first[NEAR:]):
+        if here.any(some):
+            return here.event(here.first(some))
     return None
+
+
+class _Known:
+    """Looks chains up, in one session or all."""
+
+    def __init__(self, connection: Connection, tenant: str, session_id: str | None) -> None:
+        self._connection = connection
+        self._own = {"tenant": tenant} if session_id is None else {"tenant": tenant, "session_id": session_id}
+        self._event, self._any = (_known, _any_known) if session_id is None else (_known_here, _any_known_here)
+
+    def event(self, chain: bytes) -> Event | None:
+        return _one(self._connection, Event, self._event, chain=chain, **self._own)
+
+    def any(self, chains: Sequence[bytes]) -> bool:
+        return self._connection.execute(self._any, {"chains": chains, **self._own}).first() is not None
+
+    def first(self, chains: Sequence[bytes]) -> bytes:
+        """The first of the chains that is known, found by halving; one of them is."""
+        while len(chains) > 1:
+            half = chains[: len(chains) // 2]
+            chains = half if self.any(half) else chains[len(half) :]
+        return chains[0]
 
 
 def event(connection: Connection, tenant: str, event_id: str) -> Event | None:

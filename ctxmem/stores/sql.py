@@ -50,7 +50,6 @@ class SqlStore(Store):
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._commits: Commits = GroupCommit(self._engine) if self._is_sqlite else PooledCommit(self._engine)
         self._batches = BatchWriter(self._engine.dialect)
-        self._artifacts = artifacts.ArtifactWriter(self._engine.dialect)
 
     def write(self, tenant: str, batch: Batch) -> Future[Batch]:
         return self._commits.submit(partial(self._batches.write, tenant=tenant, batch=batch))
@@ -104,9 +103,7 @@ class SqlStore(Store):
             return reads.requests(connection, tenant, session_id, limit, after)
 
     def put_artifact(self, tenant: str, content: bytes) -> str:
-        sha256 = artifacts.digest(content)
-        self._done(partial(self._artifacts.keep, tenant=tenant, sha256=sha256, content=content))
-        return sha256
+        return self._done(partial(self._batches.artifacts.put, tenant=tenant, content=content))
 
     def artifact(self, tenant: str, sha256: str) -> bytes | None:
         with self._reading() as connection:

@@ -50,6 +50,9 @@ class _Piece(Generic[T]):
     result: T | None = None
     error: CtxmemError | None = None
 
+    def __post_init__(self) -> None:
+        self.future.set_running_or_notify_cancel()  # a caller that goes away cannot take its write back
+
     def run(self, connection: Connection) -> None:
         """Do the work, keeping its result or why it was undone.
 

@@ -173,10 +173,14 @@ class TestKnown:
         assert log.store.known(log.tenant, [old.chain], "s1") == old
         assert log.store.known(log.tenant, [old.chain], "s3") is None
 
-    def test_a_long_history_of_unknown_chains_is_searched(self, log: Log) -> None:
-        """As long as a request may be."""
-        event = log.say("s", "hi").events[0]
-        assert log.store.known(log.tenant, [event.chain, *(i.to_bytes(16, "big") for i in range(2000))]) == event
+    @pytest.mark.parametrize("place", [0, 1, 249, 250, 700, 1994, 1999])
+    def test_a_long_history_is_searched_to_its_beginning(self, log: Log, place: int) -> None:
+        """Wherever the last known chain stands among unknown ones, and others before it."""
+        first, last = log.say("s", "hi", "ho").events
+        chains = [i.to_bytes(16, "big") for i in range(2000)]
+        chains[0], chains[place] = first.chain, last.chain
+        assert log.store.known(log.tenant, chains) == last
+        assert log.store.known(log.tenant, chains, "s") == last
 
 
 class TestReads:

@@ -78,6 +78,16 @@ log.store.close()
         assert _python(script, f"sqlite:///{path}").split() == ["refused", "1", "head", "2"]
 
 
+def test_a_database_that_may_not_be_written_is_still_read(log: Log) -> None:
+    """And written again as soon as it may."""
+    kept = log.say("s", "before")
+    _on_the_writer(log, "PRAGMA query_only=ON")
+    with pytest.raises(StoreError, match="readonly"):
+        log.say("s", "meanwhile")
+    assert log.store.events("t", "s") == list(kept.events)
+    assert log.say("s", "after").session.revision == 2
+
+
 class TestDamage:
     def test_a_file_that_is_no_database_is_named(self, path: Path) -> None:
         """At the start, not at the first request."""
@@ -115,9 +125,7 @@ class TestDamage:
 
 
 class TestOthers:
-    def test_a_lock_that_is_never_given_back_fails_the_write(
-        self, log: Log, path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_lock_that_is_never_given_back_fails_the_write(self, log: Log, path: Path) -> None:
         """After the busy time-out; reading goes on, and so does writing once the lock is free."""
         log.say("s", "before")
         _on_the_writer(log, "PRAGMA busy_timeout=50")
@@ -191,11 +199,11 @@ class TestClosing:
             store.write("t", Batch(Session("s", revision=1), 0))
 
 
-def _on_the_writer(log: Log, pragma: str) -> int:
+def _on_the_writer(log: Log, pragma: str) -> None:
     """Run a pragma on the connection that writes; it holds for that connection only."""
     connection = log.store._commits._connection
     assert connection is not None
-    return connection.exec_driver_sql(pragma).scalar()
+    connection.exec_driver_sql(pragma)
 
 
 def _python(script: str, *arguments: str) -> str:

@@ -159,3 +159,13 @@ def test_closing_commits_what_waits_and_refuses_more(engine: Engine) -> None:
     assert [future.result(0) for future in futures] == list(range(3 * writer.GROUP))
     with pytest.raises(StoreError, match="closed"):
         commits.submit(put(999))
+
+
+def test_a_write_under_way_cannot_be_taken_back(commits: GroupCommit, engine: Engine) -> None:
+    """A caller that gave up waiting does not stop the writer for the others."""
+    gate = Gate(commits)
+    given_up = commits.submit(put(1))
+    assert not given_up.cancel()
+    gate.open()
+    assert given_up.result(10) == 1
+    assert commits.submit(put(2)).result(10) == 2

@@ -13,7 +13,8 @@ _Kind = sa.types.TypeEngine[Any] | type[sa.types.TypeEngine[Any]]
 
 def upgrade() -> None:
     """Create the tables."""
-    _conversations()
+    _sessions()
+    _events()
     _ledger()
     _requests()
     _content()
@@ -38,7 +39,7 @@ def _may(name: str, kind: _Kind) -> sa.Column[Any]:
     return sa.Column(name, kind, nullable=True)
 
 
-def _conversations() -> None:
+def _sessions() -> None:
     _table(
         "sessions",
         *(_must(name, sa.Text) for name in ("id", "user_id", "agent_id")),
@@ -65,6 +66,9 @@ def _conversations() -> None:
         key=("session_id", "number"),
         rowid=False,
     )
+
+
+def _events() -> None:
     _table(
         "events",
         _must("id", sa.Text),
