@@ -93,9 +93,8 @@ def assemble(stream: bytes) -> Answer:
         chunk = _decoded(payload)
         failed = failed or bool(chunk.get("error"))
         usage = usage_of(chunk.get("usage")) or usage
-        for piece in chunk.get("choices") or []:
-            if isinstance(piece, dict):
-                _take(choices.setdefault(_index(piece), _Choice()), piece)
+        for piece in _objects(chunk.get("choices")):
+            _take(choices.setdefault(_index(piece), _Choice()), piece)
     if not choices:
         return Answer(None, complete=False, usage=usage)
     first = choices[min(choices)]
@@ -139,7 +138,7 @@ def _merged_list(before: list[Any], pieces: list[Any]) -> list[Any]:
     merged = list(before)
     for piece in pieces:
         index = piece.get("index") if isinstance(piece, dict) else None
-        same = [entry for entry in merged if index is not None and entry.get("index") == index]
+        same = [entry for entry in _objects(merged) if index is not None and entry.get("index") == index]
         if same:
             merge(same[0], piece)
         elif isinstance(piece, dict):
@@ -160,11 +159,15 @@ def _take(choice: _Choice, piece: dict[str, Any]) -> None:
 def _message(said: Mapping[str, Any]) -> dict[str, Any]:
     """The message as a client would send it back: role first, tool calls in order without their stream index."""
     message = {"role": "assistant", "content": None, **said}
-    calls = said.get("tool_calls")
-    if isinstance(calls, list):
-        ordered = sorted((call for call in calls if isinstance(call, dict)), key=_index)
-        message["tool_calls"] = [{key: value for key, value in call.items() if key != "index"} for call in ordered]
+    calls = sorted(_objects(said.get("tool_calls")), key=_index)
+    if calls:
+        message["tool_calls"] = [{key: value for key, value in call.items() if key != "index"} for call in calls]
     return message
+
+
+def _objects(members: Any) -> list[dict[str, Any]]:
+    """The objects of a list; none when it is no list."""
+    return [member for member in members if isinstance(member, dict)] if isinstance(members, list) else []
 
 
 def _index(piece: Mapping[str, Any]) -> int:
