@@ -27,7 +27,7 @@ _SQLITE_PRAGMAS = (
 
 
 def open_engine(url: str) -> Engine:
-    """An engine whose connections commit each statement by themselves unless a transaction is opened.
+    """An engine; SQLite's connections commit each statement by themselves unless a transaction is opened.
 
     Args:
         url: `sqlite:///path` or `postgresql://…`.

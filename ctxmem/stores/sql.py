@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -41,13 +41,15 @@ class SqlStore(Store):
             StoreError: the database cannot be opened.
         """
         self._engine = open_engine(url)
-        self._readers = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._is_sqlite = self._engine.dialect.name == "sqlite"
+        self._readers = (
+            self._engine if self._is_sqlite else self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        )
         with mapped():
             if create:
                 migrate.upgrade(self._engine)
             else:
                 self._engine.connect().close()
-        self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._commits: Commits = GroupCommit(self._engine) if self._is_sqlite else PooledCommit(self._engine)
         self._batches = BatchWriter(self._engine.dialect)
 
@@ -153,9 +155,9 @@ class SqlStore(Store):
         return "ok"
 
     def _forget_log(self) -> None:
-        """Empty SQLite's write-ahead log, in which what was erased may still stand; later if somebody reads it now."""
+        """Empty SQLite's write-ahead log, where what was erased may still stand; when that fails, later writes do it."""
         if self._is_sqlite:
-            with self._reading() as connection:
+            with suppress(StoreError), self._reading() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
