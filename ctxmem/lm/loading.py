@@ -86,7 +86,7 @@ def _convert(gguf: Path, folder: Path, progress: Progress) -> None:
     for leftover in folder.glob(f"{_SCRATCH}*"):
         shutil.rmtree(leftover)
     progress("reading the packaged weights", 0.0)
-    with TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch, _no_bars():
+    with TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch, no_bars():
         # Packed weights, the default of transformers, can be neither cast nor saved.
         dense = GgufConfig(dequantize=True)
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, quantization_config=dense)
@@ -114,7 +114,8 @@ def _only_process(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
+def no_bars() -> Iterator[None]:
+    """Keep the progress bars of transformers off standard error: progress is told by `Progress`."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:

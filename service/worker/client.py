@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,6 +36,7 @@ PATIENCE = 600.0
 
 _MODELS = 64  # whose counts are remembered; clients name models as they like
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_PAUSE = 0.5  # seconds between two looks at a model that is being loaded
 _MARGIN = 0.25  # seconds that an answer to a deadline may come late
 _BYTES_PER_TOKEN = 3.0  # of UTF-8, on the low side: English has about 4.5
 
@@ -95,6 +98,11 @@ class WorkerClient:
     def close(self) -> None:
         """Close the connections that are idle."""
         self._channel.close()
+
+
+def affinity(tenant: str, session_id: str) -> str:
+    """What to send as `x-ctxmem-session` with a chat, so that the worker keeps sessions of different tenants apart."""
+    return sha256(f"{tenant}\0{session_id}".encode()).hexdigest()
 
 
 class ModelCounts:
@@ -200,6 +208,7 @@ class RemoteScorer:
         self._client = client
         self._name = ""
         self._rate = 0.0
+        self._ask_again = 0.0
 
     @property
     def name(self) -> str:
@@ -227,9 +236,10 @@ class RemoteScorer:
         return [unpack(packed) for packed in reply.scores]
 
     def _learn(self) -> None:
-        """Ask for the model's name and speed until they are known."""
-        if self._name:
+        """Ask for the model's name and speed until they are known, now and then."""
+        if self._name or time.monotonic() < self._ask_again:
             return
+        self._ask_again = time.monotonic() + _PAUSE
         try:
             health = self._client.health()
         except Unavailable:

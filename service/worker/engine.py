@@ -6,6 +6,7 @@ The language model lives in the compute thread alone: it is loaded, asked and cl
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from ctxmem.lm.causal import CausalLM
     from ctxmem.lm.generate import ChatModel
     from ctxmem.lm.reply import Completion, Piece, Sampling
+
+_LOG = logging.getLogger(__name__)
 
 PATIENCE = 60.0
 """Seconds a chat waits for a model that is still being loaded; converting one takes about 15."""
@@ -75,6 +78,7 @@ class Engine:
     def start(self) -> None:
         """Begin to load the model in the compute thread."""
         self._loading = asyncio.create_task(self.turns.call(self._load))
+        self._loading.add_done_callback(self._report)
 
     def close(self) -> None:
         """Start no more work."""
@@ -166,6 +170,10 @@ class Engine:
             return await asyncio.wait_for(asyncio.shield(self._loading), PATIENCE)
         except TimeoutError as error:
             raise Unavailable(f"the model {self.model!r} is still being loaded; try again soon") from error
+
+    def _report(self, loading: asyncio.Task[Loaded]) -> None:
+        if not loading.cancelled() and (failure := loading.exception()):
+            _LOG.error("the model %r could not be loaded: %s", self.model, failure)
 
     def _load(self) -> Loaded:
         """Load the model in the compute thread. Counting writes the tokenizer that scoring reads."""

@@ -351,7 +351,7 @@ class TestLoad:
 
     def test_scoring_slips_between_the_tokens_of_a_chat(self, worker: Worker, sdk: openai.OpenAI) -> None:
         """A chat in progress does not keep a scoring with a deadline waiting for its end."""
-        chunks = sdk.chat.completions.create(model=MODEL, messages=TALK, stream=True, max_tokens=200, temperature=2.0)
+        chunks = sdk.chat.completions.create(model=MODEL, messages=TALK, stream=True, max_tokens=60, temperature=2.0)
         next(chunks)
         done = threading.Event()
         drain = threading.Thread(target=lambda: (list(chunks), done.set()))

@@ -21,7 +21,7 @@ from ctxmem import chat
 from ctxmem.errors import InvalidInput, ModelError, Unavailable
 from ctxmem.ports import TokenScores
 from service import errors
-from service.worker.client import RemoteCounter, RemoteScorer, WorkerClient
+from service.worker.client import RemoteCounter, RemoteScorer, WorkerClient, affinity
 from service.worker.wire import CountReply, CountRequest, Health, ScoreReply, ScoreRequest, pack
 
 SCORES = TokenScores((0, 2), (2, 3), (1.5, 0.25))
@@ -244,6 +244,12 @@ class TestRemoteScorer:
         for call in (lambda: client.score(["a"]), lambda: client.count(CountRequest("m")), client.health):
             with pytest.raises(Unavailable, match="something else"):
                 call()
+
+
+def test_sessions_of_different_tenants_never_share_a_cache() -> None:
+    """Clients choose session ids, so equal ids of two tenants must differ for the worker."""
+    pairs = [("a", "s"), ("b", "s"), ("a", "t"), ("as", ""), ("", "as")]
+    assert len({affinity(tenant, session) for tenant, session in pairs}) == len(pairs)
 
 
 def test_the_client_loads_neither_torch_nor_a_tokenizer() -> None:
