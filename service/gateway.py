@@ -6,6 +6,7 @@ import ctypes
 import gc
 import logging
 import os
+import signal
 import sys
 
 import uvicorn
@@ -37,9 +38,8 @@ def main() -> int:
     except (CtxmemError, OSError) as error:
         return _refuse(error, 1)
     gc.collect()
-    gc.freeze()
-    server.run()
-    return 0 if server.started else 1
+    gc.freeze()  # what is loaded now stays: the collector need not look at it again
+    return _serve(server)
 
 
 def config(settings: Settings) -> uvicorn.Config:
@@ -61,6 +61,17 @@ def config(settings: Settings) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
     )
+
+
+def _serve(server: uvicorn.Server) -> int:
+    """Run until a signal; uvicorn raises it again after the drain, where it has done its work."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None if server.started else sys.exit(0))
+    try:
+        server.run()
+    except SystemExit as stop:
+        return 1 if stop.code else 0
+    return 0
 
 
 def _migrate(settings: Settings) -> None:
