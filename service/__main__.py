@@ -25,8 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--log-level", help="debug, info, warning or error")
     parser.add_argument("--show-settings", action="store_true", help="print the settings as JSON and end")
     parser.add_argument("--json", action="store_true", help="print address and key as one line of JSON")
+    parser.add_argument("--stop-with", type=int, metavar="PID", help="drain when this parent process is gone")
     options = vars(parser.parse_args(arguments))
-    show, as_json = options.pop("show_settings"), options.pop("json")
+    show, as_json, parent = (options.pop(name) for name in ("show_settings", "json", "stop_with"))
     try:
         loaded = settings.load({name: value for name, value in options.items() if value is not None})
     except ConfigError as error:
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(json.dumps(loaded.shown(), indent=2) + "\n")
         return 0
     try:
-        return supervisor.main(loaded, as_json=as_json)
+        return supervisor.main(loaded, as_json=as_json, parent=parent)
     except CtxmemError as error:
         return _refuse(error, 1)
 

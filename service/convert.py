@@ -23,9 +23,11 @@ def main(model: str, cache_dir: Path) -> int:
     """Convert the model, with one line of progress on standard error; returns the exit code."""
     from ctxmem.lm.loading import model_folder
 
+    again, last = ("\r\x1b[K", "") if sys.stderr.isatty() else ("", "\n")
+
     def show(stage: str, share: float) -> None:
-        sys.stderr.write(f"\r\x1b[Kctxmem: first start, preparing {model} once: {stage} ({share:.0%})")
-        sys.stderr.write("\n" if share >= _DONE else "")
+        end = "\n" if share >= _DONE else last
+        sys.stderr.write(f"{again}ctxmem: first start, preparing {model} once: {stage} ({share:.0%}){end}")
         sys.stderr.flush()
 
     try:

@@ -51,12 +51,14 @@ class Supervisor:
         children: in the order they start; they stop in the reverse of it. The gateway is last.
         key: what clients authenticate with; None when the keys are in a file.
         as_json: announce the address as one line of JSON.
+        parent: process id of the parent to end with; None to outlive it.
     """
 
     settings: Settings
     children: Sequence[Runnable]
     key: str | None
     as_json: bool = False
+    parent: int | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -91,7 +93,7 @@ class Supervisor:
 
     def _serve(self, watches: dict[str, Watch]) -> int:
         started, ready = time.monotonic(), False
-        while not self._stop.wait(TICK):
+        while not self._stop.wait(TICK) and self.parent in (None, os.getppid()):
             for watch in watches.values():
                 watch.tend()
             if ready:
@@ -152,8 +154,13 @@ class Supervisor:
             child.kill()
 
 
-def main(settings: Settings, *, as_json: bool = False) -> int:
+def main(settings: Settings, *, as_json: bool = False, parent: int | None = None) -> int:
     """Run the service until a signal comes; returns the exit code.
+
+    Args:
+        settings: of the service.
+        as_json: announce the address as one line of JSON.
+        parent: process id of the parent to end with; None to outlive it.
 
     Raises:
         ConfigError: the data folder or the port is in use, or a folder cannot be written to.
@@ -163,7 +170,7 @@ def main(settings: Settings, *, as_json: bool = False) -> int:
     with home.locked(data_dir):
         settings = settings.model_copy(update={"port": _free_port(settings.host, settings.port)})
         key = first_key(data_dir) if settings.keys_file is None else None
-        return Supervisor(settings, _children(settings), key, as_json).run()
+        return Supervisor(settings, _children(settings), key, as_json, parent).run()
 
 
 def _children(settings: Settings) -> list[Runnable]:

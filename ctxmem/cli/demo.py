@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.progress import track
 
 from ctxmem import demo as conversation
 from ctxmem.cli import output
@@ -175,7 +176,7 @@ def _client(service: RemoteService) -> OpenAI:
 def _played(replay: Replay, said: Sequence[conversation.Turn], *, as_json: bool) -> Iterator[Row]:
     """Say every turn; each row is shown as soon as it is there."""
     shown = None if as_json else output.RunningTable(COLUMNS, numbers=NUMBERS, flexible="answer")
-    for turn in said:
+    for turn in track(said, "replaying", console=output.messages(), transient=True, disable=not as_json):
         row = replay.say(turn)
         if shown is not None:
             shown.add(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
+from ctxmem.cli import output
 from ctxmem.cli.backend import find_service
 from ctxmem.cli.options import Options
 from ctxmem.cli.remote import RemoteService
@@ -30,22 +34,40 @@ def running_service(options: Options, data_dir: Path) -> Iterator[RemoteService]
         yield found
         return
     command = [sys.executable, "-m", "service", "--json", "--port", "0", "--log-level", "warning"]
-    process = subprocess.Popen([*command, "--data-dir", str(data_dir)], stdout=subprocess.PIPE, process_group=0)
+    command += ["--stop-with", str(os.getpid()), "--data-dir", str(data_dir)]
+    usual = signal.signal(signal.SIGTERM, _leave)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0)
     try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise Unavailable(f"the service does not start (exit code {process.wait(STOP_PATIENCE)})")
-        address = json.loads(line)
-        yield RemoteService(address["base_url"], address["key"])
+        yield _announced(process)
     finally:
         _stop(process)
+        signal.signal(signal.SIGTERM, usual)
+
+
+def _announced(process: subprocess.Popen[bytes]) -> RemoteService:
+    """The service, once it says where it is.
+
+    Raises:
+        Unavailable: it ended before.
+    """
+    with output.working() as progress:
+        progress.add_task("starting a service")
+        line = process.stdout.readline() if process.stdout is not None else b""
+    if not line:
+        raise Unavailable(f"the service does not start (exit code {process.wait(STOP_PATIENCE)})")
+    address = json.loads(line)
+    return RemoteService(address["base_url"], address["key"])
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End by SIGTERM as by Ctrl-C: what was started is stopped."""
+    raise SystemExit(128 + number)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(STOP_PATIENCE)
+        process.communicate(timeout=STOP_PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
+        process.communicate()

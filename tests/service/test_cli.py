@@ -218,6 +218,29 @@ class TestWhole:
         )
 
 
+class TestEnds:
+    def test_after_kill_9_of_the_supervisor_it_starts_again(self, tmp_path: Path) -> None:
+        """Its children die with it, and what it left behind stands in nobody's way."""
+        for end in (signal.SIGKILL, signal.SIGTERM):
+            with launch(tmp_path, "--port", "0", "--model", "", "--json") as process:
+                assert process.stdout is not None
+                address = json.loads(process.stdout.readline())
+                assert address["pid"] == process.pid
+                parts = psutil.Process(process.pid).children()
+                assert len(parts) == 2
+                process.send_signal(end)
+                process.communicate(timeout=30)
+            assert not psutil.wait_procs(parts, timeout=10)[1]
+        assert process.returncode == 0
+
+    def test_it_ends_with_the_parent_it_was_told_of(self, tmp_path: Path) -> None:
+        """A command's own service does not outlive a killed command."""
+        with launch(tmp_path, "--port", "0", "--model", "", "--stop-with", "1") as process:
+            printed, _ = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert printed == ""
+
+
 class TestRefused:
     def test_a_port_in_use(self, tmp_path: Path) -> None:
         """One line says which."""

@@ -224,6 +224,23 @@ class TestReach:
         assert type(done.exception).__name__ == "NotFound"
 
 
+class TestDoctor:
+    def test_an_installation_without_a_service_is_well(self, terminal: Terminal) -> None:
+        """What does not run is a note; what is exact is called so; nothing is made by looking."""
+        findings = {finding["what"]: finding for finding in terminal.json("doctor")["findings"]}
+        assert findings["service"] == {"what": "service", "state": "note", "text": "not running: ctxmem serve"}
+        assert findings["tokens of smollm2"]["text"].startswith("exact")
+        assert not (terminal.folder / "data").exists()
+
+    def test_a_database_that_cannot_be_read_is_bad(self, terminal: Terminal) -> None:
+        """The exit code says so too."""
+        (terminal.folder / "data").mkdir()
+        (terminal.folder / "data" / "ctxmem.db").write_bytes(b"not a database, by far" * 100)
+        done = terminal.run("doctor")
+        assert done.exit_code == 1
+        assert "bad" in done.stdout
+
+
 class TestDemoData:
     def test_the_conversation_is_long_and_numbered(self) -> None:
         """At least sixty turns, each with a source."""
