@@ -186,43 +186,6 @@ def test_an_upstream_that_is_down_is_left_alone_after_a_while(dead: Gateway) -> 
     assert dead.get("/livez").status == 200
 
 
-class TestBreaker:
-    """The breaker alone, with a clock that the test turns."""
-
-    def test_opens_after_failures_and_lets_one_probe_through(self) -> None:
-        """Closed, open, half open, closed again."""
-        now = [0.0]
-        each = breaker.Breaker("up", clock=lambda: now[0])
-        for _ in range(breaker.LEAST):
-            each.check()
-            each.failed()
-        assert each.open
-        now[0] += breaker.PAUSE_S + 1
-        each.check()
-        assert each.open
-        each.succeeded()
-        assert not each.open
-
-    def test_a_probe_that_fails_opens_it_again(self) -> None:
-        """One failure after the pause is enough."""
-        now = [0.0]
-        each = breaker.Breaker("up", clock=lambda: now[0])
-        for _ in range(breaker.LEAST):
-            each.failed()
-        now[0] += breaker.PAUSE_S + 1
-        each.check()
-        each.failed()
-        now[0] += 1
-        assert each.open
-
-    def test_few_failures_among_successes_do_not_open_it(self) -> None:
-        """It takes half of what is remembered."""
-        each = breaker.Breaker("up")
-        for i in range(60):
-            each.failed() if i % 3 == 0 else each.succeeded()
-        assert not each.open
-
-
 def test_a_stale_kept_connection_is_not_the_clients_problem(ctx: Gateway, upstream: Upstream) -> None:
     """Requests in a row reuse a connection, and a breaker success follows each."""
     upstream.answer = lambda request: whole(completion())
