@@ -155,7 +155,7 @@ class SqlStore(Store):
         return "ok"
 
     def _forget_log(self) -> None:
-        """Empty SQLite's write-ahead log, where what was erased may still stand; when that fails, later writes do it."""
+        """Empty SQLite's write-ahead log, where erased words may still stand; when that fails, later writes do it."""
         if self._is_sqlite:
             with suppress(StoreError), self._reading() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
