@@ -37,11 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         return supervisor.main(loaded, as_json=as_json, parent=parent)
-    except CtxmemError as error:
+    except (CtxmemError, OSError) as error:
         return _refuse(error, 1)
 
 
-def _refuse(error: CtxmemError, code: int) -> int:
+def _refuse(error: Exception, code: int) -> int:
     sys.stderr.write(f"ctxmem: {error}\n")
     return code
 

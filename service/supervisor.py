@@ -41,6 +41,8 @@ FALSE_STARTS = 3
 PATIENCE = 120.0
 """Seconds to wait for the model worker before the service is called ready without it."""
 
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # who listens on all addresses is reached here on this one
+
 
 @dataclass(slots=True)
 class Supervisor:
@@ -64,8 +66,8 @@ class Supervisor:
     @property
     def base_url(self) -> str:
         """What clients call `OPENAI_BASE_URL`."""
-        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-        return f"http://{host}:{self.settings.port}/v1"
+        host = _EVERYWHERE.get(self.settings.host, self.settings.host)
+        return f"http://[{host}]:{self.settings.port}/v1" if ":" in host else f"http://{host}:{self.settings.port}/v1"
 
     def run(self) -> int:
         """Serve until a signal comes; returns the exit code."""
@@ -101,8 +103,8 @@ class Supervisor:
             if watches["gateway"].deaths >= FALSE_STARTS:
                 _tell("the gateway does not start; see its messages above")
                 return 1
-            patient = time.monotonic() - started < PATIENCE
-            if self._gateway_ready() and (self._worker_settled(watches.get("model worker")) or not patient):
+            waited = time.monotonic() - started
+            if self._gateway_ready() and self._worker_settled(watches.get("model worker"), waited):
                 ready = True
                 self._announce()
         return 0
@@ -117,11 +119,11 @@ class Supervisor:
         finally:
             connection.close()
 
-    def _worker_settled(self, watch: Watch | None) -> bool:
-        """Whether the model worker has its model, or there is none to wait for."""
+    def _worker_settled(self, watch: Watch | None, waited: float) -> bool:
+        """Whether the model worker has its model, or is not worth waiting for any longer."""
         if watch is None:
             return True
-        if watch.deaths >= FALSE_STARTS:
+        if watch.deaths >= FALSE_STARTS or waited > PATIENCE:
             _tell("the model worker does not start; going on without the local model")
             return True
         try:

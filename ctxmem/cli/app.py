@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 failed; 2 wrong usage, input or settings; 3 no such id; 4 
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,9 +27,10 @@ from ctxmem.errors import (
     Unavailable,
 )
 
-_EXIT_CODES: tuple[tuple[type[CtxmemError], int], ...] = (
+_EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (ConfigError, 2),
     (InvalidInput, 2),
+    (ModuleNotFoundError, 2),
     (NotFound, 3),
     (BudgetError, 4),
     (StoreError, 5),
@@ -37,11 +39,8 @@ _EXIT_CODES: tuple[tuple[type[CtxmemError], int], ...] = (
 )
 
 
-_MISSING_PACKAGE = 2
-
-
 class Commands(TyperGroup):
-    """The group of commands: an error of ours becomes one line and an exit code."""
+    """The group of commands: an error that was foreseen becomes one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command.
@@ -51,21 +50,24 @@ class Commands(TyperGroup):
         """
         try:
             return super().invoke(ctx)
-        except CtxmemError as error:
+        except BrokenPipeError:  # typer ends quietly when nobody reads on
+            raise
+        except (CtxmemError, OSError, ModuleNotFoundError) as error:
             if current().debug:
                 raise
-            sys.stderr.write(f"ctxmem: {error}\n")
+            sys.stderr.write(f"ctxmem: {_line(error)}\n")
             raise typer.Exit(exit_code(error)) from error
-        except ModuleNotFoundError as error:
-            if current().debug:
-                raise
-            sys.stderr.write(f'ctxmem: this command needs {error.name}: pip install "ctxmem[all]"\n')
-            raise typer.Exit(_MISSING_PACKAGE) from error
 
 
-def exit_code(error: CtxmemError) -> int:
+def exit_code(error: Exception) -> int:
     """The code that the command ends with."""
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f'this command needs {error.name}: pip install "ctxmem[all]"'
+    return str(error)
 
 
 app = typer.Typer(
@@ -99,6 +101,8 @@ def _options(
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
+    if database is not None:
+        os.putenv("CTXMEM_DATABASE_URL", database)  # for the service that a command may start
     choose(Options(base_url, api_key, data_dir, database, debug))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 _LEAST_WIDTH = 12
+_FILE_WIDTH = 160
 _WHOLE = frozenset({"item", "event", "session", "last used"})
 """Columns whose cells are never broken."""
 
@@ -30,12 +31,12 @@ _STYLES: Mapping[str, str] = {
 
 def screen() -> Console:
     """Standard output for people."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=_width(sys.stdout))
 
 
 def messages() -> Console:
     """Standard error, for what is not the result."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, width=_width(sys.stderr))
 
 
 def print_json(value: Any) -> None:
@@ -102,6 +103,11 @@ def marked(text: str, dropped: Iterable[Mapping[str, Any]]) -> Text:
     for span in dropped:
         shown.stylize("red strike", span["start"], span["end"])
     return shown
+
+
+def _width(stream: TextIO) -> int | None:
+    """Characters of a line: the terminal's own, or plenty for a file or a pipe."""
+    return None if stream.isatty() else _FILE_WIDTH
 
 
 def _cell(value: Any) -> str | int | Text:
