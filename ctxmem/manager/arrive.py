@@ -191,11 +191,13 @@ def _shown(style: str, session: Session, rest: Sequence[Message]) -> str:
 
 def _full(hashes: list[bytes], live: Live, root: bytes, tenant: str, hot: HotStates, store: Store) -> tuple[Live, int]:
     """The branch that a full history continues, and how many of its messages are known."""
-    if live.branch.tip_chain in hashes:
-        return live, hashes.index(live.branch.tip_chain) + 1
     if not live.branch.depth:
         return replace(live, branch=replace(live.branch, tip_chain=root)), 0
-    known = store.known(tenant, hashes, live.session.id)
+    tip = live.branch.tip_chain
+    alone = live.session.branches == 1 and tip in hashes  # else another branch may know more of it
+    known = None if alone else store.known(tenant, hashes, live.session.id)
+    if alone or (known is not None and known.chain == tip):
+        return live, hashes.index(tip) + 1
     if known is None:
         return fork(live, 0, None, root), 0
     if known.branch != live.branch.number:

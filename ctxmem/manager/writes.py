@@ -69,13 +69,11 @@ class Writes:
         session = self._session(request.session_id)
         live = self.engine.hot.load(self.tenant, session, request.branch)
         if message is None:
-            head = replace(session, revision=session.revision + 1)
-            self._write(Batch(head, session.revision, request=request), replace(live, session=head))
-            return None
-        if live.branch.depth > request.depth:
+            return self._settle(session, live, request)
+        if live.branch.depth > request.depth or session.branches > 1:
             live, known = self._sibling(live, request, message)
             if known is not None:
-                return known
+                return self._settle(session, live, replace(request, reply_id=known))
         head, branch, event, item = follow(live, message, origin="upstream")
         head = replace(
             head,
@@ -92,7 +90,7 @@ class Writes:
         return event.id
 
     def _sibling(self, live: Live, request: RequestRecord, message: Message) -> tuple[Live, str | None]:
-        """A branch at the request's own tip, which others have moved past; or the event that is this very answer."""
+        """The branch to answer on, a new one when others have moved past; or the event that is this very answer."""
         seen = self.engine.store.history(self.tenant, request.session_id, request.branch, stop=request.depth)
         tip = next((event for event in reversed(seen) if event.role not in chat.SYSTEM_ROLES), None)
         root = seed("session", request.session_id)
@@ -100,7 +98,13 @@ class Writes:
         known = self.engine.store.known(self.tenant, [hash], request.session_id)
         if known is not None:
             return live, known.id
-        return fork(live, request.depth, tip, root), None
+        return (fork(live, request.depth, tip, root) if live.branch.depth > request.depth else live), None
+
+    def _settle(self, session: Session, live: Live, request: RequestRecord) -> str | None:
+        """Close a request that adds no event; returns the event that answers it, if there is one."""
+        head = replace(session, revision=session.revision + 1)
+        self._write(Batch(head, session.revision, request=request), replace(live, session=head))
+        return request.reply_id
 
     def _append(
         self, session_id: str, messages: Sequence[Message], *, expected: int | None, key: str | None, user_id: str
