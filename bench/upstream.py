@@ -36,10 +36,10 @@ async def app(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         raise RuntimeError("HTTP only")
     body = await _body(receive)
     if scope["method"] == "GET":
-        await _whole(
-            send, {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "b"}]}
-        )
+        listed = list(_seen) if scope["path"].endswith("/seen") else [_LISTED]
+        await _whole(send, {"object": "list", "data": listed})
         return
+    _seen.append(body.decode())
     request = json.loads(body)
     if request.get("stream"):
         await _streamed(send, _events(request))

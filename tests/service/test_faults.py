@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -53,6 +53,14 @@ def client(service: Stack) -> Client:
     return Client(service.root, service.headers, timeout_s=30.0)
 
 
+def alive(service: Stack, part: Part) -> int:
+    """The part's pid, once it runs."""
+    assert wait_for(lambda: service.pid(part) is not None)
+    pid = service.pid(part)
+    assert pid is not None
+    return pid
+
+
 def said(role: str, text: str, **more: object) -> bytes:
     """One message's JSON."""
     return chat.dump({"role": role, "content": text, **more})
@@ -60,7 +68,11 @@ def said(role: str, text: str, **more: object) -> bytes:
 
 def tool_turn(number: int) -> list[bytes]:
     """A tool call with a long answer, which is shortened when it arrives."""
-    call = {"id": f"call_{number}", "type": "function", "function": {"name": "read", "arguments": f'{{"n":{number}}}'}}
+    call = {
+        "id": f"call_{number}",
+        "type": "function",
+        "function": {"name": "search", "arguments": f'{{"n":{number}}}'},
+    }
     result = said("tool", f"Report {number}. {LONG_TEXT}", tool_call_id=f"call_{number}")
     return [said("assistant", "Reading.", tool_calls=[call]), result]
 
@@ -120,7 +132,7 @@ def killed(service: Stack) -> None:
 
 def hung(service: Stack) -> None:
     """Valkey does not answer any more."""
-    os.kill(service.pid("valkey") or 0, signal.SIGSTOP)
+    os.kill(alive(service, "valkey"), signal.SIGSTOP)
 
 
 def restarted(service: Stack) -> None:
@@ -154,12 +166,24 @@ def test_the_prefix_survives(pair: tuple[Stack, Server], trouble: Callable[[Stac
         answer = ask(service, [*history, *tool_turn(2)], session)
     finally:
         if trouble is hung:
-            os.kill(service.pid("valkey") or 0, signal.SIGCONT)
+            os.kill(alive(service, "valkey"), signal.SIGCONT)
     assert answer.status == 200
     assert not answer.headers["x-ctxmem-action"].startswith("bypass")
     assert len(json.dumps(before)) < len(LONG_TEXT), "nothing was shortened on arrival, so nothing is tested"
     assert last_sent(upstream)[: len(before)] == before
     assert back(service, "valkey")
+
+
+def test_a_turn_sent_again_because_its_answer_was_lost_is_one_turn(pair: tuple[Stack, Server]) -> None:
+    """The same answer to the same question is the same event, and the conversation goes on from it."""
+    service, _ = pair
+    question = [said("user", "Where were we?")]
+    answers = [ask(service, question, "again").json()["choices"][0]["message"]["content"] for _ in range(2)]
+    history = [*question, said("assistant", answers[0]), said("user", "Go on.")]
+    assert ask(service, history, "again").status == 200
+    logged = [event["message"]["content"] for event in events(client(service), "again")]
+    assert logged[:3] == ["Where were we?", answers[0], "Go on."]
+    assert len(logged) == 4
 
 
 def test_two_concurrent_turns_of_one_session_are_both_kept(pair: tuple[Stack, Server]) -> None:
@@ -188,7 +212,7 @@ def test_without_room_on_the_disk_requests_pass_and_memory_comes_back(tmp_path: 
     """Memory is off while nothing can be written, `/readyz` says so, and it is on again once there is room."""
     with running(tmp_path) as (service, _):
         assert ask(service, [said("user", "Before.")], "room").status == 200
-        gateway = service.pid("gateway") or 0
+        gateway = alive(service, "gateway")
         unlimited = resource.prlimit(gateway, resource.RLIMIT_FSIZE)
         resource.prlimit(gateway, resource.RLIMIT_FSIZE, (1, unlimited[1]))
         full = ask(service, [said("user", "While full.")], "full")
@@ -211,7 +235,7 @@ def test_without_room_on_the_disk_requests_pass_and_memory_comes_back(tmp_path: 
 def test_a_dead_model_worker_leaves_an_estimate(tmp_path: Path) -> None:
     """Requests go on while the worker is down, and the receipt says that its counts are estimates."""
     with running(tmp_path, model="smollm2") as (service, _):
-        os.kill(service.pid("worker") or 0, signal.SIGKILL)
+        os.kill(alive(service, "worker"), signal.SIGKILL)
         down = ask(service, [said("user", "Hello.")], "down")
         receipt = client(service).get(f"/v1/requests/{down.headers['x-ctxmem-request-id']}").json()
         assert back(service, "worker")
@@ -221,15 +245,15 @@ def test_a_dead_model_worker_leaves_an_estimate(tmp_path: Path) -> None:
 
 def test_sigterm_lets_a_stream_finish(tmp_path: Path) -> None:
     """Every event and the end of the stream arrive, new requests are refused, and the exit status is 0."""
-    with running(tmp_path) as (service, _):
-        connection = HTTPConnection(urlsplit(service.root).netloc, timeout=30)
+    with running(tmp_path) as (service, _), ExitStack() as parts:
+        connection = parts.enter_context(closing(HTTPConnection(urlsplit(service.root).netloc, timeout=30)))
         wire = {"model": MODEL, "stream": True, "max_tokens": 400}
         headers = {**service.headers, "content-type": "application/json"}
         connection.request("POST", "/v1/chat/completions", spliced(wire, [said("user", "Count.")]), headers)
         answer = connection.getresponse()
         begun = answer.read(2000)
-        stopping = threading.Thread(target=lambda: statuses.append(service.server.stop()))
         statuses: list[int | None] = []
+        stopping = threading.Thread(target=lambda: statuses.append(service.server.stop()))
         stopping.start()
         text = begun + answer.read()
         stopping.join()
