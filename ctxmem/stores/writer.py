@@ -149,8 +149,11 @@ class GroupCommit:
             if self._connection is None:
                 self._connection = self._engine.connect()
             begin_immediate(self._connection)
-            for piece in group:
-                piece.run(self._connection)
+            if len(group) == 1:  # its failure undoes the transaction, which is all there is: no savepoint
+                group[0].result = group[0].work(self._connection)
+            else:
+                for piece in group:
+                    piece.run(self._connection)
             self._connection.exec_driver_sql("COMMIT")
         except BaseException:
             self._disconnect()
