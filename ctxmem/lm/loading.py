@@ -34,7 +34,7 @@ def model_folder(name: str, *, cache_dir: Path | None = None, progress: Progress
     """The folder with a model's `config.json` and safetensors weights, made or fetched when it is not there.
 
     Args:
-        name: a packaged model, a folder, or a hub id.
+        name: a packaged model, a folder, or a hub id, which may stand after `hf:`.
         cache_dir: where converted models are kept; `ctxmem.models.CACHE_DIR` by default.
         progress: told about a conversion.
 
@@ -43,6 +43,7 @@ def model_folder(name: str, *, cache_dir: Path | None = None, progress: Progress
     """
     if models.is_packaged(name):
         return _packaged_folder(name, cache_dir, progress or _silent)
+    name = name.removeprefix("hf:")
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
         return folder

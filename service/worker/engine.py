@@ -64,6 +64,12 @@ class Engine:
         return packaged(self.model).alias or self.model if is_packaged(self.model) else self.model
 
     @property
+    def tokenizer(self) -> str:
+        """The model's name for `counter_for`, to which a bare hub id says nothing."""
+        local = is_packaged(self.model) or Path(self.model).expanduser().is_dir()
+        return self.model if local else f"hf:{self.model.removeprefix('hf:')}"
+
+    @property
     def loaded(self) -> Loaded | None:
         """The model once it is ready."""
         task = self._loading
@@ -102,7 +108,8 @@ class Engine:
         """
         from ctxmem.tokens.resolve import counter_for
 
-        counter = counter_for(asked.model, cache_dir=self._cache_dir)
+        name = self.tokenizer if asked.model in (self.model, self.model_id) else asked.model
+        counter = counter_for(name, cache_dir=self._cache_dir)
         if asked.request:
             counts = [counter.request(messages, asked.tools)]
         else:
@@ -118,7 +125,7 @@ class Engine:
         from ctxmem.tokens.hf import HFCounter
         from ctxmem.tokens.resolve import counter_for
 
-        counter = counter_for(self.model, cache_dir=self._cache_dir)
+        counter = counter_for(self.tokenizer, cache_dir=self._cache_dir)
         if not isinstance(counter, HFCounter):
             raise ModelError(f"model {self.model!r} has no tokenizer of its own")
         return counter.encode_request(messages, tools)
@@ -176,10 +183,11 @@ class Engine:
             _LOG.error("the model %r could not be loaded: %s", self.model, failure)
 
     def _load(self) -> Loaded:
-        """Load the model in the compute thread. Counting writes the tokenizer that scoring reads."""
+        """Load the model in the compute thread. Of a packaged one, counting writes the tokenizer that scoring reads."""
         from ctxmem.tokens.resolve import counter_for
 
-        counter_for(self.model, cache_dir=self._cache_dir)
+        if is_packaged(self.model):
+            counter_for(self.model, cache_dir=self._cache_dir)
         from ctxmem.lm.causal import CausalLM
         from ctxmem.lm.generate import ChatModel
 

@@ -24,10 +24,11 @@ def test_an_unknown_model_says_what_can_be_given(name: str) -> None:
         model_folder(name)
 
 
-def test_a_hub_model_that_is_not_here_is_no_guess(refused: list[str]) -> None:
+@pytest.mark.parametrize("name", ["someone/something", "hf:someone/something"])
+def test_a_hub_model_that_is_not_here_is_no_guess(refused: list[str], name: str) -> None:
     """Without the network a hub id that was never fetched is a clear error."""
     with pytest.raises(ModelError, match="cannot fetch 'someone/something'"):
-        model_folder("someone/something")
+        model_folder(name)
     refused.clear()
 
 
