@@ -31,6 +31,7 @@ def main() -> int:
     except CtxmemError as error:
         return _refuse(error, 2)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # its INFO is about itself
     logging.getLogger("uvicorn.error").addFilter(_worth_saying)
     try:
         _migrate(settings)
