@@ -44,7 +44,7 @@ class Turn:
     Attributes:
         number: from 1.
         said: JSON of the user's message.
-        answer: JSON of the assistant's message.
+        answer: JSON of the assistant's message, as the model gave it.
         request_id: its receipt's.
         tokens: of the request as sent.
         before: of the whole history.
@@ -76,7 +76,7 @@ class Conversation:
         service: the running service.
         options: of the run.
         count: tokens of messages as the model's own tokenizer and template count them; None to skip that check.
-        messages: the JSON of every message so far.
+        messages: the JSON of every message so far, as it first came.
     """
 
     service: Stack
@@ -95,10 +95,10 @@ class Conversation:
         wire = {"model": self.options.model, "max_tokens": self.options.max_tokens, "temperature": 0}
         headers = {"x-ctxmem-session": SESSION, "x-ctxmem-budget": str(self.options.budget)}
         cpu, start = harness.cpu_seconds(self.service.server.pid), time.perf_counter()
-        got = self.client.post("/v1/chat/completions", spliced(wire, [*self.messages, said]), headers)
+        got = self.client.post("/v1/chat/completions", spliced(wire, [*map(_as_resent, self.messages), said]), headers)
         wall, spent = time.perf_counter() - start, harness.cpu_seconds(self.service.server.pid) - cpu
-        message = got.json()["choices"][0]["message"]
-        answer = chat.dump({"role": "assistant", "content": message.get("content") or ""})
+        got.json()
+        answer = _answer(got.body)
         self.messages.append(said)
         request_id = got.headers["x-ctxmem-request-id"]
         receipt = self.client.get(f"/v1/requests/{request_id}").json()
@@ -156,6 +156,19 @@ class Conversation:
         ]:
             found += page
         return found
+
+
+def _answer(body: bytes) -> bytes:
+    """The message's bytes in a completion."""
+    import msgspec
+
+    choice = msgspec.json.decode(body, type=dict[str, msgspec.Raw])["choices"]
+    return bytes(msgspec.json.decode(choice, type=list[dict[str, msgspec.Raw]])[0]["message"])
+
+
+def _as_resent(message: bytes) -> bytes:
+    """What an SDK makes of a message it sends back: the same members, other bytes."""
+    return chat.dump(json.loads(message))
 
 
 def own_count(model: str) -> Callable[[list[dict[str, Any]]], int]:
