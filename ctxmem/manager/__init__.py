@@ -83,11 +83,11 @@ class ContextManager:
         self._policy = policy
         self._scorer = Remembered(opened.scorer, opened.cache, tenant, opened.background)
         self._policies: dict[str, Policy] = {}
-        self._writes = Writes(opened, tenant)
+        self.writes = Writes(opened, tenant)
         self._recent: OrderedDict[str, RequestRecord] = OrderedDict()
         self._last: OrderedDict[str, str] = OrderedDict()
         self._siblings: dict[str, ContextManager] = {tenant: self}
-        self.policy_named(policy)
+        self._policy_named(policy)
 
     def for_tenant(self, tenant: str) -> ContextManager:
         """The same manager in another tenant's scope."""
@@ -100,7 +100,7 @@ class ContextManager:
             self._siblings[tenant] = known
         return known
 
-    def policy_named(self, name: str) -> Policy:
+    def _policy_named(self, name: str) -> Policy:
         """The policy behind a name.
 
         Raises:
@@ -157,7 +157,7 @@ class ContextManager:
         message = reply if isinstance(reply, Message) else chat.parse(chat.reply(reply), param="reply")
         last = self._last.get(session)
         recorded = self.answer(last, message.raw) if last is not None else None
-        return recorded or self.append(session, [message]).event_ids[0]
+        return recorded or self.session(session).append([message]).event_ids[0]
 
     def build(self, call: Call) -> Prepared:
         """Build a context; everything about it is durable on return.
@@ -166,8 +166,8 @@ class ContextManager:
             InvalidInput, BudgetError, StoreError: as `prepare`.
             Conflict: other writers kept coming first.
         """
-        chosen = self.policy_named(call.policy or self._policy)
-        built = self._writes.build(call, lambda arrival: build(call, arrival, chosen, self.engine.counters(call.model)))
+        chosen = self._policy_named(call.policy or self._policy)
+        built = self.writes.build(call, lambda arrival: build(call, arrival, chosen, self.engine.counters(call.model)))
         request = built.batch.request
         if request is None:
             raise Conflict("the context was not written")
@@ -203,27 +203,7 @@ class ContextManager:
         """
         message = chat.parse(raw, param="reply") if raw is not None else None
         request = self._recent.get(request_id) or self._request(request_id)
-        return self._writes.answer(request, message, complete=complete, usage=usage or {})
-
-    def append(
-        self,
-        session_id: str,
-        messages: Messages,
-        *,
-        expected_revision: int | None = None,
-        idempotency_key: str | None = None,
-        user_id: str = "",
-    ) -> Appended:
-        """Log messages without building a context.
-
-        Raises:
-            InvalidInput: a message is wrong; nothing was logged.
-            Conflict: the session's revision is not the expected one, or the key was used for something else.
-        """
-        checked = _checked_id(session_id) or ""
-        return self._writes.append(
-            checked, chat.parse_all(messages), expected=expected_revision, key=idempotency_key, user_id=user_id
-        )
+        return self.writes.answer(request, message, complete=complete, usage=usage or {})
 
     def receipt(self, request_id: str) -> Receipt:
         """The account of a request: each event of its history exactly once."""
@@ -243,7 +223,7 @@ class ContextManager:
             account = receipts.receipt(request, receipts.items(events, entries))
             return Replay(messages, receipts.is_identical(request, messages), account)
         tools = self.engine.store.artifact(self.tenant, request.tools_sha) if request.tools_sha else None
-        chosen = self.policy_named(policy or request.policy)
+        chosen = self._policy_named(policy or request.policy)
         limits = budget or Budget(request.limit + request.reserve, request.reserve)
         return receipts.rebuilt(request, events, chosen, self.engine.counters(request.model), limits, tools)
 

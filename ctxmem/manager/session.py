@@ -53,12 +53,22 @@ class SessionView:
         expected_revision: int | None = None,
         idempotency_key: str | None = None,
     ) -> Appended:
-        """Log messages without building a context; see `ContextManager.append`."""
-        return self.manager.append(
+        """Log messages without building a context.
+
+        Args:
+            messages: what to log, in order.
+            expected_revision: refuse when the session is at another one.
+            idempotency_key: a second append with the same key and messages gives the first one's result.
+
+        Raises:
+            InvalidInput: a message is wrong; nothing was logged.
+            Conflict: the session's revision is not the expected one, or the key was used for something else.
+        """
+        return self.manager.writes.append(
             self.id,
-            messages,
-            expected_revision=expected_revision,
-            idempotency_key=idempotency_key,
+            chat.parse_all(messages),
+            expected=expected_revision,
+            key=idempotency_key,
             user_id=self.user_id,
         )
 

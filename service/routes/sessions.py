@@ -66,12 +66,10 @@ async def append(
     asked = shaped(shapes.AppendRequest, body)
 
     def work() -> Response:
-        done = manager.append(
-            session_id,
+        done = manager.session(session_id, user_id=asked.user_id).append(
             chat.parse_all(body.messages()),
             expected_revision=asked.expected_revision,
             idempotency_key=idempotency_key,
-            user_id=asked.user_id,
         )
         return as_json({"revision": done.revision, "event_ids": done.event_ids})
 
