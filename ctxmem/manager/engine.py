@@ -112,4 +112,7 @@ def scorer_named(name: str, cache_dir: Path | None = None) -> Scorer:
         from ctxmem.lm.causal import CausalLM
     except ImportError as error:
         raise ModelError(f'scorer {name!r} needs torch and transformers: pip install "ctxmem[models]"') from error
+    from ctxmem.tokens.resolve import counter_for
+
+    counter_for(name, cache_dir=cache_dir)  # lays out the tokenizer's files, which the model reads
     return CausalLM.load(name, cache_dir=cache_dir)
