@@ -1,0 +1,26 @@
+"""The examples that need no service run as they stand; the others run in `tests/service/test_cli.py`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_the_library_example_brings_back_what_it_left_out(tmp_path: Path) -> None:
+    """Twenty days in a small window: never over it, and the first day is still there."""
+    run = [sys.executable, str(EXAMPLES / "library.py")]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    days = [line.split() for line in done.stdout.splitlines() if line.startswith("day ")]
+    assert len(days) == 20
+    assert all(int(words[2]) <= int(words[4]) for words in days)
+    assert done.stdout.endswith("Day 1: today I walked 1 km along the coast and saw 2 ships.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_example_is_tested() -> None:
+    """A new one has to be added to a test."""
+    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == ["library.py", "openai_client.py", "streaming.py"]
