@@ -9,7 +9,7 @@ from time import perf_counter
 from starlette.types import Receive, Scope, Send
 
 from ctxmem.errors import CtxmemError, InvalidInput
-from service import auth
+from service import auth, errors
 from service.dataplane import receive as receiving
 from service.dataplane.memory import Memory, Turn
 from service.dataplane.receive import Attended, ClientGone
@@ -81,37 +81,43 @@ class ChatCompletions:
         """Serve one request; every refusal is an OpenAI error object."""
         self.inflight += 1
         self.metrics.inflight.set(self.inflight)
+        clock = Clock()
         try:
             if self.inflight > self.settings.max_inflight:
                 raise Overloaded(f"more than {self.settings.max_inflight} requests are in flight")
-            await self._serve(scope, receive, send)
+            asked = await self._asked(scope["headers"], receive, clock)
+            await self._serve(asked, receive, send, clock)
         except ClientGone:
             self.metrics.disconnects.inc()
         except CtxmemError as error:
-            await refuse(send, error)
+            await self._refuse(send, error)
         finally:
             self.inflight -= 1
             self.metrics.inflight.set(self.inflight)
+            self.metrics.overhead.observe(clock.overhead)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        clock = Clock()
-        asked = await self._asked(scope["headers"], receive, clock)
-        upstream = asked.route.upstream.settings.name
-        relay: Relay | None = None
+    async def _serve(self, asked: Asked, receive: Receive, send: Send, clock: Clock) -> None:
+        name = asked.route.upstream.settings.name
+        relay = Relay(asked.tenant, await self._turn(asked, receive), self.memory, send, clock)
         try:
             async with Attended(receive):
-                turn = await self._turn(asked)
-                relay = Relay(asked.tenant, turn, self.memory, send, clock)
                 await self._exchange(asked, relay)
-        except (ClientGone, UpstreamError, Cut) as error:
-            if relay is not None:
-                await relay.close()
-            if not isinstance(error, ClientGone):
-                self.metrics.upstream_errors.labels(getattr(error, "code", "cut")).inc()
+            self.metrics.requests.labels(name, relay.status).inc()
+        except ClientGone:
+            await relay.close()
             raise
-        finally:
-            self.metrics.requests.labels(upstream, relay.status if relay else 0).inc()
-            self.metrics.overhead.observe(clock.overhead)
+        except Cut:
+            self.metrics.upstream_errors.labels("cut").inc()
+            await relay.close()
+            raise
+        except UpstreamError as error:
+            self.metrics.upstream_errors.labels(error.code).inc()
+            await relay.close()
+            await self._refuse(send, error, upstream=name, headers=relay.turn.headers)
+
+    async def _refuse(self, send: Send, error: CtxmemError, *, upstream: str = "none", headers: Headers = ()) -> None:
+        self.metrics.requests.labels(upstream, errors.answer(error).status).inc()
+        await refuse(send, error, headers=headers)
 
     async def _asked(self, headers: Headers, receive: Receive, clock: Clock) -> Asked:
         tenant = self.tenants.of(auth.credential(dict(headers)))
@@ -127,11 +133,11 @@ class ChatCompletions:
             raise InvalidInput("you must provide a model parameter", param="model")
         return Asked(tenant, headers, wishes, received, body, route(self.upstreams, model))
 
-    async def _turn(self, asked: Asked) -> Turn:
+    async def _turn(self, asked: Asked, receive: Receive) -> Turn:
         if asked.directives.mode == "off":
             return Turn(asked.body.content, "bypass;reason=off")
-        upstream = asked.route.upstream.settings
-        return await self.memory.build(asked.tenant, asked.body, asked.directives, upstream, asked.route.model)
+        async with Attended(receive):
+            return await self.memory.build(asked.tenant, asked.body, asked.directives, asked.route.upstream.settings)
 
     async def _exchange(self, asked: Asked, relay: Relay) -> None:
         client = asked.route.upstream

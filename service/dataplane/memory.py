@@ -72,7 +72,7 @@ class Memory:
         self._threads = threads
         self._metrics = metrics
 
-    async def build(self, tenant: str, body: Body, asked: Directives, upstream: Upstream, model: str) -> Turn:
+    async def build(self, tenant: str, body: Body, asked: Directives, upstream: Upstream) -> Turn:
         """Make the context of a request. It is durable when this returns.
 
         Raises:
@@ -80,7 +80,7 @@ class Memory:
             BudgetError: the pinned part is larger than the budget.
             Conflict: another turn of the session came first, again and again.
         """
-        future: Future[Prepared] = self._threads.submit(self._prepare, tenant, body, asked, upstream, model)
+        future: Future[Prepared] = self._threads.submit(self._prepare, tenant, body, asked, upstream)
         try:
             outcome = await _outcome(future)
         except asyncio.CancelledError:
@@ -120,7 +120,7 @@ class Memory:
         self._metrics.cache_tokens.labels("write").inc(written)
         self._metrics.cache_tokens.labels("uncached").inc(max(0, usage.get("prompt_tokens", 0) - cached - written))
 
-    def _prepare(self, tenant: str, body: Body, asked: Directives, upstream: Upstream, model: str) -> Prepared:
+    def _prepare(self, tenant: str, body: Body, asked: Directives, upstream: Upstream) -> Prepared:
         manager = self._manager.for_tenant(tenant)
         session_id = asked.session_id or body.session()
         slices = body.messages()
@@ -130,7 +130,7 @@ class Memory:
         reserve = max(0, body.number("max_completion_tokens") or body.number("max_tokens") or 0)
         call = Call(
             messages=chat.parse_all(slices),
-            model=model,
+            model=body.text("model") or "",
             session_id=manager.session(session_id).id if session_id else None,
             user_id=asked.user_id,
             budget=asked.budget or _window(upstream, reserve),
@@ -179,10 +179,8 @@ def cache_terms(upstream: Upstream) -> CacheTerms:
 
 
 def _window(upstream: Upstream, reserve: int) -> Budget | None:
-    """The budget that the upstream's settings give; a reserve that leaves nothing is the upstream's to refuse."""
-    if upstream.window is None:
-        return None
-    return Budget(upstream.window, reserve if reserve < upstream.window else 0)
+    """The budget that the upstream's settings give, if they do."""
+    return Budget(upstream.window, min(reserve, upstream.window - 1)) if upstream.window else None
 
 
 async def _outcome(future: Future[Made]) -> tuple[Made | None, BaseException | None]:

@@ -275,3 +275,21 @@ def test_wrong_paths_have_the_error_object_too(ctx: Gateway, method: str, path: 
     answer = ctx.ask(method, path)
     assert answer.status == status, answer.body
     assert answer.error["message"]
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"content-length: 5\r\ntransfer-encoding: chunked\r\n",
+        b"content-length: 5\r\ncontent-length: 6\r\n",
+        b"transfer-encoding: chunked, identity\r\n",
+        b"content-length: +5\r\n",
+    ],
+)
+def test_a_request_whose_length_is_in_doubt_is_refused(ctx: Gateway, upstream: Upstream, framing: bytes) -> None:
+    """Nobody may read it one way and the upstream another."""
+    with ctx.connect() as connection:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\n" + framing + b"\r\n0\r\n\r\n")
+        answer = parse(received(connection))
+    assert answer.status == 400
+    assert upstream.received == []
