@@ -28,6 +28,7 @@ class Options:
         max_tokens: of each answer.
         model: target model, whose tokenizer counts.
         local: the model worker's model; empty for none.
+        delta: whether the client sends only what is new instead of all history.
     """
 
     turns: int
@@ -35,6 +36,7 @@ class Options:
     max_tokens: int
     model: str
     local: str
+    delta: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,10 @@ class Conversation:
         said = chat.dump({"role": "user", "content": line})
         wire = {"model": self.options.model, "max_tokens": self.options.max_tokens, "temperature": 0}
         headers = {"x-ctxmem-session": SESSION, "x-ctxmem-budget": str(self.options.budget)}
+        history = [] if self.options.delta else map(_as_resent, self.messages)
+        body = spliced(wire, [*history, said])
         cpu, start = harness.cpu_seconds(self.service.server.pid), time.perf_counter()
-        got = self.client.post("/v1/chat/completions", spliced(wire, [*map(_as_resent, self.messages), said]), headers)
+        got = self.client.post("/v1/chat/completions", body, headers)
         wall, spent = time.perf_counter() - start, harness.cpu_seconds(self.service.server.pid) - cpu
         got.json()
         answer = _answer(got.body)

@@ -71,8 +71,12 @@ def _cost(turns: Sequence[Turn], mark: int) -> dict[str, float]:
 
 def main() -> None:
     options, scripted, folder, out = _arguments()
+    try:
+        said = traces.utterances()
+    except FileNotFoundError as error:
+        sys.exit(str(error))
     with ExitStack() as running:
-        home = Path(folder or running.enter_context(TemporaryDirectory(prefix="ctxmem-longchat-")))
+        home = (folder or Path(running.enter_context(TemporaryDirectory(prefix="ctxmem-longchat-")))).resolve()
         home.mkdir(parents=True, exist_ok=True)
         upstreams = [running.enter_context(scripted_upstream(home))] if scripted else []
         service = stack(home, upstreams, model=options.local)
@@ -80,7 +84,7 @@ def main() -> None:
         turns = resumed(home / "turns.jsonl")
         talk = Conversation(service, options, None if scripted else own_count(options.local))
         talk.messages = [text.encode() for turn in turns for text in (turn.said, turn.answer)]
-        lines = traces.utterances()[len(turns) : options.turns]
+        lines = said[len(turns) : options.turns]
         with (home / "turns.jsonl").open("a") as log:
             for number, line in track(list(enumerate(lines, len(turns) + 1)), "turns"):
                 turns.append(talk.turn(number, line))
@@ -97,11 +101,12 @@ def _arguments() -> tuple[Options, bool, Path | None, Path | None]:
     parser.add_argument("--budget", type=int, default=2048)
     parser.add_argument("--max-tokens", type=int, default=8)
     parser.add_argument("--scripted", action="store_true", help="a scripted upstream answers, no model is loaded")
+    parser.add_argument("--delta", action="store_true", help="the client sends only what is new")
     parser.add_argument("--folder", type=Path, help="keep data and log here, and go on from them")
     parser.add_argument("--json", type=Path, help="write the results here")
     given = parser.parse_args()
     model, local = (MODEL, "") if given.scripted else (LOCAL_MODEL, "smollm2")
-    options = Options(given.turns, given.budget, given.max_tokens, model, local)
+    options = Options(given.turns, given.budget, given.max_tokens, model, local, given.delta)
     return options, given.scripted, given.folder, given.json
 
 

@@ -10,6 +10,7 @@ Below 1.00 a strategy saves money; the bar for ctxmem is never above 1.00 on any
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -166,7 +167,10 @@ def main() -> None:
     counter = counter_for(options.tokenizer)
     sizes = Sizes(counter)
     groups = [TraceSet(f"synthetic {n} turns", (synthetic.tool_trace(n),)) for n in given.turns]
-    groups += [traces.load(name) for name in given.sets]
+    try:
+        groups += [traces.load(name) for name in given.sets]
+    except FileNotFoundError as error:
+        sys.exit(str(error))
     results: dict[str, dict[str, list[Outcome]]] = {}
     for group in groups:
         for terms in (OPENAI, ANTHROPIC):
