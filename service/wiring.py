@@ -76,6 +76,8 @@ class Service:
             await upstream.close()
         self.threads.shutdown()
         self.manager.close()
+        if self.worker is not None:
+            self.worker.close()
 
     def _sql_state(self) -> str:
         try:

@@ -17,13 +17,14 @@ from service.dataplane.relay import Clock, Relay
 from service.errors import Overloaded, UpstreamError
 from service.metrics import Metrics
 from service.respond import refuse
-from service.settings import Settings
+from service.settings import LOCAL, Settings
 from service.upstream.client import Cut, UpstreamClient
 from service.upstream.routing import Route, route
 from service.wire import splice
 from service.wire.encoding import unpacked
 from service.wire.headers import Directives, Headers, directives, first, to_upstream
 from service.wire.splice import Body
+from service.worker.client import affinity
 
 PATH = "/chat/completions"
 
@@ -142,7 +143,10 @@ class ChatCompletions:
     async def _exchange(self, asked: Asked, relay: Relay) -> None:
         client = asked.route.upstream
         payload, headers = asked.payload(relay.turn.content)
-        sent = to_upstream(headers, key=client.key, readable=relay.turn.prepared is not None)
+        prepared = relay.turn.prepared
+        sent = to_upstream(headers, key=client.key, readable=prepared is not None)
+        if client.settings.name == LOCAL and prepared is not None:
+            sent.append(("x-ctxmem-session", affinity(asked.tenant, prepared.session_id)))
         start = perf_counter()
         async with client.send("POST", PATH, headers=sent, body=payload) as reply:
             self.metrics.ttfb.labels(client.settings.name).observe(relay.clock.since(start))

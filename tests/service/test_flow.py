@@ -145,6 +145,7 @@ def test_a_body_the_upstream_cuts_is_a_bad_gateway(ctx: Gateway, upstream: Upstr
     answer = ctx.chat(talk("hi"), x_ctxmem_session="half")
     assert (answer.status, answer.error["code"]) == (502, "upstream_unreachable")
     assert _status(ctx, "half") == "failed"
+    assert ctx.get(f"/v1/requests/{answer.headers['x-ctxmem-request-id']}").status == 200
 
 
 def test_an_upstream_that_does_not_answer_in_time_is_a_timeout(ctx: Gateway, upstream: Upstream) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 JSON = "application/json"
@@ -139,9 +140,10 @@ def torn(messages: Iterable[dict[str, Any]]) -> str | None:
 
 
 class Upstream:
-    """The server, in a thread of its own. Set `answer` to script it."""
+    """The server, in a thread of its own, on a port or a Unix socket. Set `answer` to script it."""
 
-    def __init__(self) -> None:
+    def __init__(self, socket: Path | None = None) -> None:
+        self.socket = socket
         self.answer: Callable[[Received], Reply] = strict
         self.received: list[Received] = []
         self._loop = asyncio.new_event_loop()
@@ -176,8 +178,11 @@ class Upstream:
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
+        if self.socket is not None:
+            server: asyncio.Server = await asyncio.start_unix_server(self._connection, self.socket)
+        else:
+            server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+            self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
         server.close()
