@@ -17,7 +17,8 @@ from service.wiring import Service
 
 def control_plane(parts: Service) -> FastAPI:
     """The app over the service's parts."""
-    app = _Documented(title="ctxmem", version=__version__)
+    # The pages that show the document fetch their scripts from elsewhere; the document itself stays.
+    app = _Documented(title="ctxmem", version=__version__, docs_url=None, redoc_url=None)
     app.state.service = parts
     for router in routes.ALL:
         app.include_router(router)

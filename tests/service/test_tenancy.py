@@ -52,6 +52,16 @@ def test_every_key_of_a_tenant_sees_the_same(keyed: Gateway, upstream: Upstream)
     assert _as(keyed, "blue-key:with:colons").get("/v1/sessions/s").status == 404
 
 
+def test_an_upstream_gets_its_own_key(tmp_path: Path, upstream: Upstream) -> None:
+    """Whatever the client's is."""
+    (tmp_path / "up.key").write_text("sk-of-the-upstream\n")
+    up = {"name": "up", "base_url": upstream.url, "key_file": tmp_path / "up.key"}
+    with served(Settings(data_dir=tmp_path, model="", port=0, upstreams=(up,))) as running:
+        for mode in ("on", "off"):
+            running.chat(talk("hi"), x_ctxmem_mode=mode)
+            assert upstream.last.headers["authorization"] == "Bearer sk-of-the-upstream"
+
+
 def test_health_needs_no_key(keyed: Gateway) -> None:
     """Probes have none."""
     for path in ("/livez", "/readyz", "/metrics"):
