@@ -25,7 +25,7 @@ from service.upstream.client import UpstreamClient, clients
 from service.upstream.routing import route
 from service.worker.client import RemoteCounter, RemoteScorer, WorkerClient
 
-_THREADS = 8
+_THREADS = 12
 """Threads for the manager; most of their time they wait for the disk or the model worker."""
 
 
