@@ -13,6 +13,7 @@ SHORT = {
     "gateway": "--rounds 3 --requests 200 --streams 10",
     "longchat": "--scripted --turns 150",
     "crash": "--rounds 6",
+    "soak": "--minutes 1",
 }
 """Each bench with the options of its short form, which needs no model and no real data."""
 
