@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ctxmem import chat
-from ctxmem.errors import CtxmemError
+from ctxmem.errors import CtxmemError, InvalidInput
 from ctxmem.ledger import CacheTerms
 from ctxmem.manager import Call, ContextManager, Prepared
 from ctxmem.types import Budget
@@ -144,9 +144,17 @@ class Memory:
         return manager.build(call)
 
     def _answer(self, tenant: str, request_id: str, read: Callable[[], Answer]) -> Answer:
+        """Log every choice; the first one last, so that the session goes on from it."""
         answer = read()
         manager = self._manager.for_tenant(tenant)
-        manager.answer(request_id, answer.message, complete=answer.complete, usage=answer.usage)
+        refused: InvalidInput | None = None
+        for message in reversed(answer.messages or (None,)):
+            try:
+                manager.answer(request_id, message, complete=answer.complete, usage=answer.usage)
+            except InvalidInput as error:
+                refused = error
+        if refused is not None:
+            raise refused
         return answer
 
     def _abandon(self, tenant: str, late: Future[Prepared]) -> None:
@@ -168,7 +176,7 @@ def _told(prepared: Prepared) -> str:
 
 def nothing() -> Answer:
     """The answer of an upstream that gave none."""
-    return Answer(None, complete=False)
+    return Answer(complete=False)
 
 
 def cache_terms(upstream: Upstream) -> CacheTerms:

@@ -149,4 +149,4 @@ def _readable(body: bytes, encoding: str) -> bytes:
 
 
 def _cut(answer: Answer) -> Answer:
-    return Answer(answer.message, complete=False, usage=answer.usage)
+    return Answer(answer.messages, complete=False, usage=answer.usage)

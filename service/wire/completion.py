@@ -14,12 +14,12 @@ class Answer:
     """An upstream's answer.
 
     Attributes:
-        message: JSON of the first choice's message; None when there was none.
+        messages: JSON of each choice's message, in the order of the choices.
         complete: whether it came to its end.
         usage: the upstream's token numbers, nested ones by their own name.
     """
 
-    message: bytes | None
+    messages: tuple[bytes, ...] = ()
     complete: bool = True
     usage: Mapping[str, int] = field(default_factory=dict)
 
@@ -40,12 +40,10 @@ def read(body: bytes) -> Answer:
         completion = msgspec.json.decode(body, type=_Completion)
         body.decode()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Answer(None, complete=False)
-    usage = usage_of(completion.usage)
-    if not completion.choices:
-        return Answer(None, complete=False, usage=usage)
-    message = bytes(min(completion.choices, key=lambda choice: choice.index).message)
-    return Answer(None, complete=False, usage=usage) if message == b"null" else Answer(message, usage=usage)
+        return Answer(complete=False)
+    choices = sorted(completion.choices, key=lambda choice: choice.index)
+    messages = tuple(bytes(choice.message) for choice in choices if bytes(choice.message) != b"null")
+    return Answer(messages, complete=bool(messages), usage=usage_of(completion.usage))
 
 
 def usage_of(usage: Any) -> dict[str, int]:

@@ -84,7 +84,7 @@ class _Choice:
 def assemble(stream: bytes) -> Answer:
     """What the events of a stream said.
 
-    The message is that of the first choice, complete when the choice has a finish reason and no error event came.
+    There is one message for each choice; they are complete when each has a finish reason and no error event came.
     """
     choices: dict[int, _Choice] = {}
     usage: dict[str, int] = {}
@@ -95,11 +95,9 @@ def assemble(stream: bytes) -> Answer:
         usage = usage_of(chunk.get("usage")) or usage
         for piece in _objects(chunk.get("choices")):
             _take(choices.setdefault(_index(piece), _Choice()), piece)
-    if not choices:
-        return Answer(None, complete=False, usage=usage)
-    first = choices[min(choices)]
-    raw = msgspec.json.encode(_message(first.message)) if first.message else None
-    return Answer(raw, complete=first.finished and not failed, usage=usage)
+    said = [choices[index] for index in sorted(choices) if choices[index].message]
+    complete = bool(said) and all(choice.finished for choice in said) and not failed
+    return Answer(tuple(msgspec.json.encode(_message(choice.message)) for choice in said), complete, usage)
 
 
 def events(stream: bytes) -> Iterator[bytes]:

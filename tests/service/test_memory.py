@@ -51,6 +51,23 @@ def test_standing_aside_leaves_no_trace(ctx: Gateway, upstream: Upstream) -> Non
     assert ctx.get("/v1/requests").json == {"requests": []}
 
 
+@pytest.mark.parametrize("picked", ["A", "B"])
+def test_every_choice_is_logged_and_may_be_gone_on_from(ctx: Gateway, upstream: Upstream, picked: str) -> None:
+    """With n=2 both answers are events, and the history with either of them is the same session."""
+    both = completion("A")
+    both["choices"].append({"index": 1, "message": {"role": "assistant", "content": "B"}, "finish_reason": "stop"})
+    upstream.answer = lambda request: whole(both)
+    first = ctx.chat({**talk("hi"), "n": 2})
+    session = first.headers["x-ctxmem-session"]
+    history = [*talk("hi")["messages"], {"role": "assistant", "content": picked}, {"role": "user", "content": "go on"}]
+    again = ctx.chat({"model": "m", "messages": history})
+    assert again.headers["x-ctxmem-session"] == session
+    logged = ctx.get(f"/v1/sessions/{session}/events").json["events"]
+    assert sorted(e["message"]["content"] for e in logged if e["role"] == "assistant")[:3] == ["A", "A", "B"]
+    items = ctx.get(f"/v1/requests/{again.headers['x-ctxmem-request-id']}").json["items"]
+    assert len(items) == len(history)
+
+
 def test_a_history_sent_again_is_the_same_session(ctx: Gateway, upstream: Upstream) -> None:
     """The chain of messages names it; each message is logged once."""
     answers = _converse(ctx, 4)

@@ -72,14 +72,14 @@ def test_what_looks_like_the_end_mark_is_none(stream: bytes) -> None:
 
 def _said(stream: bytes) -> Any:
     answer = sse.assemble(stream)
-    return json.loads(answer.message) if answer.message is not None else None
+    return json.loads(answer.messages[0]) if answer.messages else None
 
 
 @given(st.lists(texts, min_size=1), line_ends)
 def test_texts_are_joined(said: list[str], line_end: bytes) -> None:
     """In order, with nothing between."""
     answer = sse.assemble(words(*said).replace(b"\n", line_end))
-    assert json.loads(answer.message or b"") == {"role": "assistant", "content": "".join(said)}
+    assert json.loads(answer.messages[0]) == {"role": "assistant", "content": "".join(said)}
     assert answer.complete
 
 
@@ -147,7 +147,7 @@ def test_half_an_answer_is_marked(stream: bytes) -> None:
     """No finish reason, or an error: not complete; an event without its empty line never came."""
     answer = sse.assemble(stream)
     assert not answer.complete
-    assert json.loads(answer.message or b"")["content"] == "half"
+    assert json.loads(answer.messages[0])["content"] == "half"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_half_an_answer_is_marked(stream: bytes) -> None:
 def test_no_answer_is_none(stream: bytes) -> None:
     """Noise breaks nothing."""
     answer = sse.assemble(stream)
-    assert (answer.message, answer.complete) == (None, False)
+    assert (answer.messages, answer.complete) == ((), False)
 
 
 @given(st.binary(max_size=300))
@@ -192,11 +192,11 @@ def test_several_data_lines_are_one_event() -> None:
 class TestCompletion:
     """`completion.read`, for answers that were not streamed."""
 
-    def test_takes_the_first_choice_as_it_came(self) -> None:
-        """Byte for byte."""
+    def test_takes_the_choices_as_they_came(self) -> None:
+        """In order, byte for byte."""
         message = b'{"role": "assistant",  "content":"\\u00e9", "x":1e400}'
         body = b'{"choices":[{"index":1,"message":{}},{"index":0,"message":' + message + b"}]}"
-        assert completion.read(body).message == message
+        assert completion.read(body).messages == (message, b"{}")
 
     @pytest.mark.parametrize(
         "body",
@@ -205,4 +205,4 @@ class TestCompletion:
     )  # fmt: skip
     def test_anything_else_is_no_answer(self, body: bytes) -> None:
         """An upstream may say what it likes."""
-        assert completion.read(body).message is None
+        assert completion.read(body).messages == ()

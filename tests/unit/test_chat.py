@@ -96,7 +96,6 @@ class TestIdentity:
         """A difference that a model would see makes another message."""
         assert chat.identity(raw({"role": "user", "content": "hi"})) != chat.identity(raw(other))
 
-
     def test_an_answer_may_lose_the_space_around_it(self):
         """Apps trim answers before they send them back; a user's own spaces count."""
         said = {"role": "assistant", "content": "\n hi "}

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ctxmem.stores.memory import MemoryCache
-from ctxmem.stores.sql import SqlStore
 
 from ctxmem.compressors.lexical import Lexical
 from ctxmem.manager import ContextManager
 from ctxmem.manager.engine import Engine
 from ctxmem.ports import Counter
+from ctxmem.stores.memory import MemoryCache
+from ctxmem.stores.sql import SqlStore
 from ctxmem.testing import WordCounter
 
 
