@@ -31,26 +31,34 @@ class Policy:
     low: float = 0.5
 
 
-def _none(scorer: Scorer) -> Policy:
+def _none(scorer: Scorer, deadline: float) -> Policy:
     """Nothing is shortened; whole turns leave, oldest first, when the budget forces it."""
-    del scorer
+    del scorer, deadline
     return Policy("none", (), (resolve("fit")(low=0.5),))
 
 
-def _balanced(scorer: Scorer) -> Policy:
+def _balanced(scorer: Scorer, deadline: float) -> Policy:
     """Fresh tool results are shortened as they arrive; at an epoch old turns are shortened, then the oldest leave."""
     selective: Callable[..., Any] = resolve("selective")
-    arrival = selective(scorer=scorer)
-    epoch = selective(scorer=scorer, min_tokens=24, target=0.5, deadline=2.0)
+    arrival = selective(scorer=scorer, deadline=deadline)
+    epoch = selective(scorer=scorer, min_tokens=24, target=0.5, deadline=_EPOCH_PATIENCE * deadline)
     return Policy("balanced", (arrival,), (epoch, resolve("fit")(low=0.5)))
 
 
-POLICIES: dict[str, Callable[[Scorer], Policy]] = {"none": _none, "balanced": _balanced}
-"""Name to builder; a builder takes the scorer that the policy's transforms share."""
+_EPOCH_PATIENCE = 10
+"""Deadlines an epoch may take: it is rare, and what it decides stays."""
+
+POLICIES: dict[str, Callable[[Scorer, float], Policy]] = {"none": _none, "balanced": _balanced}
+"""Name to builder; a builder takes the scorer that the policy's transforms share, and the deadline in seconds."""
 
 
-def policy(name: str, scorer: Scorer) -> Policy:
+def policy(name: str, scorer: Scorer, *, deadline: float = 0.15) -> Policy:
     """The policy behind a name.
+
+    Args:
+        name: what the caller asked for.
+        scorer: self-information for its transforms.
+        deadline: seconds that shortening what has just arrived may take; an epoch may take ten times that.
 
     Raises:
         InvalidInput: nobody knows the name.
@@ -58,4 +66,4 @@ def policy(name: str, scorer: Scorer) -> Policy:
     build = POLICIES.get(name)
     if build is None:
         raise InvalidInput(f"unknown policy {name!r}; known: {', '.join(sorted(POLICIES))}", param="policy")
-    return build(scorer)
+    return build(scorer, deadline)

@@ -7,8 +7,8 @@ A `Decision` is one edit of the context, with its reason. Records of the log liv
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from ctxmem.errors import InvalidInput
 
@@ -205,3 +205,22 @@ class Receipt:
     reason: str
     items: Sequence[Item] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
+
+    def wire(self) -> dict[str, Any]:
+        """The receipt as `GET /v1/requests/{id}` gives it; the budget's limit is null when nobody set one."""
+        limit = self.limit if self.limit < UNLIMITED.limit else None
+        return {
+            "id": self.id,
+            "session_id": self.session_id,
+            "model": self.model,
+            "exact": self.exact,
+            "mode": self.mode,
+            "policy": self.policy,
+            "action": self.action,
+            "reason": self.reason,
+            "budget": {"limit": limit, "reserve": self.reserve, "tokens": self.tokens},
+            "parts": dict(self.parts),
+            "stable_prefix_tokens": self.stable_prefix_tokens,
+            "items": [asdict(item) for item in self.items],
+            "timings": dict(self.timings),
+        }

@@ -98,7 +98,7 @@ class Settings(BaseSettings):
         keys_file: file of `tenant:key` lines; None for local mode.
         policy: policy of requests that name none.
         model: local language model and scorer: packaged name, hub id or path; empty for none.
-        deadline_ms: milliseconds that our own work may add to a request.
+        deadline_ms: milliseconds that shortening what has arrived may take; an epoch may take ten times that.
         max_body_bytes: largest request body in bytes, unpacked.
         body_timeout_s: seconds to receive a request body in.
         max_inflight: requests served at once; more get 503.

@@ -124,6 +124,7 @@ def service(settings: Settings) -> Service:
         _cache(settings),
         lambda model: _counter(worker, upstreams, model),
         RemoteScorer(worker) if worker else Lexical(),
+        deadline=settings.deadline_ms / 1000,
     )
     manager = ContextManager(engine, model=settings.model, policy=settings.policy)
     return Service(settings, auth.tenants(settings), upstreams, worker, manager)

@@ -13,7 +13,7 @@ from ctxmem.cli.remote import Wire
 from ctxmem.manager import Call, ContextManager
 from ctxmem.manager.session import exported
 from ctxmem.records import Erasure
-from ctxmem.types import Budget, Receipt
+from ctxmem.types import Budget
 
 
 class LibraryBackend:
@@ -63,10 +63,10 @@ class LibraryBackend:
         )
         prepared = self._manager.build(call)
         receipt = self._manager.receipt(prepared.request_id)
-        return {"messages": [chat.decode(m.raw or b"{}") for m in prepared.messages], "receipt": receipt_wire(receipt)}
+        return {"messages": [chat.decode(m.raw or b"{}") for m in prepared.messages], "receipt": receipt.wire()}
 
     def receipt(self, request_id: str) -> Wire:
-        return receipt_wire(self._manager.receipt(request_id))
+        return self._manager.receipt(request_id).wire()
 
     def restore(self, item_id: str) -> bytes:
         return self._manager.original(item_id)
@@ -86,13 +86,6 @@ class LibraryBackend:
 
     def erase_user(self, user_id: str) -> Wire:
         return _erasure_wire(self._manager.erase_user(user_id))
-
-
-def receipt_wire(receipt: Receipt) -> Wire:
-    """A receipt in the shape of `GET /v1/requests/{id}`."""
-    wire = asdict(receipt)
-    budget = {name: wire.pop(name) for name in ("limit", "reserve", "tokens")}
-    return {**wire, "budget": budget}
 
 
 def _erasure_wire(erasure: Erasure) -> Wire:

@@ -84,7 +84,7 @@ def show_receipt(console: Console, receipt: Mapping[str, Any]) -> None:
 def headline(receipt: Mapping[str, Any]) -> str:
     """One line about a request."""
     budget = receipt["budget"]
-    limit = f"{budget['limit']:,}" if budget["limit"] < 2**52 else "no limit"
+    limit = f"{budget['limit']:,}" if budget["limit"] is not None else "no limit"
     exact = "" if receipt["exact"] else " (estimated)"
     return (
         f"{receipt['id']}  {receipt.get('action', '')}  {budget['tokens']:,} of {limit} tokens{exact}, "

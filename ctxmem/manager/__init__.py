@@ -29,7 +29,7 @@ Messages = Sequence[Mapping[str, Any] | Message]
 
 
 _MOST_TENANTS = 1024
-_MOST_NOTED = 4096
+_MOST_NOTED = 512
 
 
 def _checked_id(session_id: str | None) -> str | None:
@@ -107,7 +107,7 @@ class ContextManager:
             InvalidInput: nobody knows the name.
         """
         if name not in self._policies:
-            self._policies[name] = policy(name, self._scorer)
+            self._policies[name] = policy(name, self._scorer, deadline=self.engine.deadline)
         return self._policies[name]
 
     def prepare(

@@ -23,7 +23,7 @@ from ctxmem.ports import Store
 from ctxmem.records import Branch, Event, Session
 from ctxmem.types import Message
 
-identity = lru_cache(maxsize=4096)(chat.identity)
+identity = lru_cache(maxsize=1024)(chat.identity)
 """`chat.identity`, remembered: clients resend the same bytes with every request."""
 
 

@@ -25,6 +25,7 @@ class Engine:
         cache: what may be forgotten.
         counters: gives the counter of a target model; asked anew for every request.
         scorer: self-information for the policies.
+        deadline: seconds that shortening what has just arrived may take.
         background: one thread for work that nobody waits for.
         hot: states of the sessions in use.
         locks: one of them is held while a session is read and written.
@@ -35,6 +36,7 @@ class Engine:
     cache: Cache
     counters: Callable[[str], Counter]
     scorer: Scorer
+    deadline: float = 0.15
     background: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="ctxmem-ahead")
     )

@@ -24,10 +24,12 @@ _TTL_SECONDS = 3600.0
 class HotStates:
     """The newest states, by tenant, session and branch. Safe for threads."""
 
-    def __init__(self, store: Store, cache: Cache, *, capacity: int = 256) -> None:
+    def __init__(self, store: Store, cache: Cache, *, room: int = 4 << 20) -> None:
+        """Keep at most about `room` bytes of states, the least recently written go first."""
         self._store = store
         self._cache = cache
-        self._capacity = capacity
+        self._room = room
+        self._used = 0
         self._sessions: OrderedDict[tuple[str, str], dict[int, Live]] = OrderedDict()
         self._tips: dict[tuple[str, bytes], str] = {}
         self._lock = threading.Lock()
@@ -60,13 +62,13 @@ class HotStates:
         key = (tenant, live.session.id)
         with self._lock:
             lives = self._sessions.pop(key, {})
-            old = lives.pop(live.branch.number, None)
-            if old is not None:
-                self._tips.pop((tenant, old.branch.tip_chain), None)
-            others = {number: replace(other, session=live.session) for number, other in lives.items()}
+            self._forget(key, lives)
+            others = {n: replace(other, session=live.session) for n, other in lives.items() if n != live.branch.number}
             self._sessions[key] = {live.branch.number: live, **others}
-            self._tips[tenant, live.branch.tip_chain] = live.session.id
-            while len(self._sessions) > self._capacity:
+            for kept in self._sessions[key].values():
+                self._tips[tenant, kept.branch.tip_chain] = live.session.id
+                self._used += _size(kept)
+            while self._used > self._room and len(self._sessions) > 1:
                 self._forget(*self._sessions.popitem(last=False))
         self._cache.put(tenant, _cache_key(live.session.id, live.branch.number), _dump(live), ttl=_TTL_SECONDS)
 
@@ -81,6 +83,7 @@ class HotStates:
     def _forget(self, key: tuple[str, str], lives: Mapping[int, Live]) -> None:
         for live in lives.values():
             self._tips.pop((key[0], live.branch.tip_chain), None)
+            self._used -= _size(live)
 
     def _recall(self, tenant: str, session: Session, number: int) -> Live | None:
         """The state from the shared cache, if it is the session's present one."""
@@ -149,6 +152,11 @@ def _item(event: Event, row: list[Any]) -> LiveItem:
     _, before, pruned, header, booked, text = row
     message = replace(chat.parse(text.encode() if text is not None else event.raw), id=event.id)
     return LiveItem(message, event.chain, event.depth, before, pruned, header, booked, text is not None)
+
+
+def _size(live: Live) -> int:
+    """About how many bytes a state takes: its messages, twice, and the objects around them."""
+    return 1024 + sum(1024 + 2 * len(item.message.raw or b"") for item in live.items)
 
 
 def _cache_key(session_id: str, number: int) -> str:

@@ -46,16 +46,26 @@ async def body(request: Request) -> Body:
     Raises:
         InvalidInput, BodyTooLarge, BodyTimeout: as the data plane.
     """
+    return splice.split(await _content(request))
+
+
+async def body_or_none(request: Request) -> Body:
+    """The same; no body at all is an empty object."""
+    return splice.split(await _content(request) or b"{}")
+
+
+async def _content(request: Request) -> bytes:
     settings, headers = (await parts(request)).settings, request.scope["headers"]
     limit = settings.max_body_bytes
     received = await receive.body(request.receive, headers, limit=limit, timeout_s=settings.body_timeout_s)
     encoding = first(headers, b"content-encoding").decode("latin-1")
-    return splice.split(unpacked(received, encoding, limit=limit) if encoding else received)
+    return unpacked(received, encoding, limit=limit) if encoding else received
 
 
 Parts = Annotated[Service, Depends(parts)]
 Manager = Annotated[ContextManager, Depends(manager)]
 JsonBody = Annotated[Body, Depends(body)]
+OptionalBody = Annotated[Body, Depends(body_or_none)]
 
 
 async def threaded(service: Service, work: Callable[[], Made]) -> Made:

@@ -39,7 +39,7 @@ async def context(service: Parts, manager: Manager, body: JsonBody) -> Response:
         )
         prepared = manager.build(call)
         messages = msgspec.Raw(joined([message.raw or b"{}" for message in prepared.messages]))
-        return as_json({"messages": messages, "receipt": shapes.receipt(manager.receipt(prepared.request_id))})
+        return as_json({"messages": messages, "receipt": manager.receipt(prepared.request_id).wire()})
 
     return await threaded(service, build)
 

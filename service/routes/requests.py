@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 
 from service.routes import shapes
-from service.routes.access import JsonBody, Manager, Parts, as_json, documented, shaped, threaded
+from service.routes.access import Manager, OptionalBody, Parts, as_json, documented, shaped, threaded
 from service.wire.splice import joined
 
 router = APIRouter(prefix="/v1", tags=["requests"])
@@ -31,16 +31,16 @@ async def list_requests(
 @router.get("/requests/{request_id}")
 async def receipt(service: Parts, manager: Manager, request_id: str) -> Response:
     """The receipt: each event of the request's history exactly once."""
-    return as_json(shapes.receipt(await threaded(service, lambda: manager.receipt(request_id))))
+    return as_json((await threaded(service, lambda: manager.receipt(request_id))).wire())
 
 
 @router.post("/requests/{request_id}/replay", openapi_extra=documented(shapes.ReplayRequest))
-async def replay(service: Parts, manager: Manager, request_id: str, body: JsonBody) -> Response:
+async def replay(service: Parts, manager: Manager, request_id: str, body: OptionalBody) -> Response:
     """Build the request again from the log; nothing is written."""
     asked = shaped(shapes.ReplayRequest, body)
     made = await threaded(service, lambda: manager.replay(request_id, budget=asked.limits, policy=asked.policy))
     messages = msgspec.Raw(joined([message.raw or b"{}" for message in made.messages]))
-    return as_json({"messages": messages, "identical": made.identical, "receipt": shapes.receipt(made.receipt)})
+    return as_json({"messages": messages, "identical": made.identical, "receipt": made.receipt.wire()})
 
 
 @router.get("/items/{item_id}/restore")

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ctxmem.compressors.units import UnitName
+from ctxmem.manager import receipts
 from ctxmem.records import Erasure, Event, RequestRecord, Session
-from ctxmem.types import Budget, Receipt
+from ctxmem.types import Budget
 
 Text = Annotated[str, Field(max_length=256)]
 Tokens = Annotated[int, Field(strict=True, ge=0, le=2**53)]
@@ -98,38 +99,12 @@ class ReplayRequest(Wire):
         return Budget(self.budget, self.reserve) if self.budget is not None else None
 
 
-def receipt(account: Receipt) -> dict[str, Any]:
-    """A receipt on the wire."""
-    return {
-        "id": account.id,
-        "session_id": account.session_id,
-        "model": account.model,
-        "exact": account.exact,
-        "mode": account.mode,
-        "policy": account.policy,
-        "action": account.action,
-        "reason": account.reason,
-        "budget": {"limit": account.limit, "reserve": account.reserve, "tokens": account.tokens},
-        "parts": dict(account.parts),
-        "stable_prefix_tokens": account.stable_prefix_tokens,
-        "items": list(account.items),
-        "timings": dict(account.timings),
-    }
-
-
 def request(record: RequestRecord) -> dict[str, Any]:
     """A request in a list: its receipt without items, and what became of it."""
+    account = receipts.receipt(record).wire()
+    del account["items"]
     return {
-        "id": record.id,
-        "session_id": record.session_id,
-        "model": record.model,
-        "exact": record.exact,
-        "mode": record.mode,
-        "policy": record.policy,
-        "action": record.action,
-        "reason": record.reason,
-        "budget": {"limit": record.limit, "reserve": record.reserve, "tokens": record.tokens},
-        "stable_prefix_tokens": record.stable_prefix,
+        **account,
         "status": record.status,
         "reply_id": record.reply_id,
         "usage": dict(record.usage),

@@ -83,6 +83,7 @@ class TestReplay:
         answer = ctx.chat(b'{"model":"m","messages":[' + ODD + b"]}")
         replayed = ctx.post(f"/v1/requests/{answer.headers['x-ctxmem-request-id']}/replay", {})
         assert replayed.json["identical"] is True
+        assert ctx.post(f"/v1/requests/{answer.headers['x-ctxmem-request-id']}/replay", b"").json == replayed.json
         assert b'"messages":[' + ODD + b"]" in replayed.body
 
     def test_shows_what_another_budget_would_have_made(self, ctx: Gateway, upstream: Upstream) -> None:

@@ -41,7 +41,7 @@ class TestHeadline:
 
     def test_no_limit_is_no_number(self) -> None:
         """A request without a budget and a known window."""
-        unlimited = {**RECEIPT, "exact": True, "budget": {"limit": 2**53, "reserve": 0, "tokens": 5}}
+        unlimited = {**RECEIPT, "exact": True, "budget": {"limit": None, "reserve": 0, "tokens": 5}}
         assert "5 of no limit tokens," in output.headline(unlimited)
 
 
