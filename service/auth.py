@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from service.settings import Settings
 
 DEFAULT_TENANT = "default"
 _PREFIX = "cm-"
+_THIS_MACHINE = re.compile(rb"(?:https?://)?(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +35,33 @@ class Tenants:
     known: Mapping[bytes, str]
     strict: bool
 
-    def of(self, credential: bytes) -> str:
-        """The tenant behind a credential, empty for none.
+    def of(self, headers: Mapping[bytes, bytes]) -> str:
+        """The tenant behind a request's credential.
 
         Raises:
-            Unauthorized: it is needed and not known.
+            Unauthorized: one is needed and not known. A page of another site needs one even where others do not: a
+                browser sends its requests to this machine too.
         """
-        digest = _digest(self.pepper, credential)
+        key = credential(headers)
+        digest = _digest(self.pepper, key)
         tenant = self.known.get(digest)
         if tenant is not None:
             return tenant
-        if self.strict:
-            raise Unauthorized("Incorrect API key provided." if credential else "You didn't provide an API key.")
-        return f"t_{digest.hex()[:32]}" if credential else DEFAULT_TENANT
+        if self.strict or (not key and _is_foreign(headers)):
+            raise Unauthorized("Incorrect API key provided." if key else "You didn't provide an API key.")
+        return f"t_{digest.hex()[:32]}" if key else DEFAULT_TENANT
 
 
 def credential(headers: Mapping[bytes, bytes]) -> bytes:
     """The bearer token or `x-api-key` of a request, empty without one."""
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
     return token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+
+
+def _is_foreign(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser sent it for a page that is not of this machine, under its own name or another's."""
+    named = (headers.get(b"host"), headers.get(b"origin"))
+    return any(name is not None and not _THIS_MACHINE.fullmatch(name) for name in named)
 
 
 def tenants(settings: Settings) -> Tenants:

@@ -188,7 +188,7 @@ def _epoch_reason(plan: ContextPlan, call: Call, arrival: Arrival, policy: Polic
     turns = min(50, max(4, arrival.session.turn))
     idle = math.inf if changed else idle
     worth = gain(tokens - keep, keep, turns=turns, idle=idle, terms=call.cache)
-    return f"{tokens / limit:.0%} of the budget, gain {worth:.0f}" if worth > 0 else None
+    return f"{tokens} of {limit} tokens used, gain {worth:.0f}" if worth > 0 else None
 
 
 def _book(

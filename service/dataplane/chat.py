@@ -121,7 +121,7 @@ class ChatCompletions:
         await refuse(send, error, headers=headers)
 
     async def _asked(self, headers: Headers, receive: Receive, clock: Clock) -> Asked:
-        tenant = self.tenants.of(auth.credential(dict(headers)))
+        tenant = self.tenants.of(dict(headers))
         wishes = directives(headers)
         limit = self.settings.max_body_bytes
         start = perf_counter()

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ValidationError
 
 from ctxmem.errors import InvalidInput
 from ctxmem.manager import ContextManager
-from service import auth
 from service.dataplane import receive
 from service.wire import splice
 from service.wire.encoding import unpacked
@@ -37,7 +36,7 @@ async def manager(request: Request) -> ContextManager:
         Unauthorized: the credential is needed and not known.
     """
     service = await parts(request)
-    return service.manager.for_tenant(service.tenants.of(auth.credential(dict(request.scope["headers"]))))
+    return service.manager.for_tenant(service.tenants.of(dict(request.scope["headers"])))
 
 
 async def body(request: Request) -> Body:

@@ -59,7 +59,7 @@ class Gateway:
         sent = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
         named = {"authorization": f"Bearer {self.key}", "content-length": str(len(sent))}
         named |= {name.replace("_", "-"): value for name, value in headers.items()}
-        lines = [f"{method} {path} HTTP/1.1", "host: test", "connection: close"]
+        lines = [f"{method} {path} HTTP/1.1", "host: localhost", "connection: close"]
         lines += [f"{name}: {value}" for name, value in named.items() if value]
         with self.connect() as connection:
             # A server that refuses early may close before it has read all: its answer still counts.

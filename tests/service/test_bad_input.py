@@ -105,7 +105,8 @@ def test_a_budget_is_a_whole_number_of_tokens(ctx: Gateway, budget: str) -> None
     """Signs, fractions, other digits and absurd sizes are refused."""
     with ctx.connect() as connection:
         body = json.dumps(talk("hi")).encode()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: {len(body)}\r\n"
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+        head += f"content-length: {len(body)}\r\n"
         connection.sendall(head.encode() + f"x-ctxmem-budget: {budget}\r\n\r\n".encode() + body)
         answer = parse(received(connection))
     assert (answer.status, answer.error["param"]) in [(400, "x-ctxmem-budget"), (400, "budget")]
@@ -159,7 +160,7 @@ def test_a_huge_body_is_refused_before_it_is_read(ctx: Gateway, upstream: Upstre
     size = 40 * 2**20
     framing = f"content-length: {size}" if declared else "transfer-encoding: chunked"
     with ctx.connect() as connection:
-        connection.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\n{framing}\r\n\r\n".encode())
+        connection.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{framing}\r\n\r\n".encode())
         piece = b"x" * 2**20
         try:
             for _ in range(40):
@@ -194,7 +195,7 @@ def test_a_body_packed_wrongly_is_refused(ctx: Gateway, encoding: str, body: byt
 def test_a_body_that_does_not_come_is_given_up_on(ctx: Gateway) -> None:
     """The deadline is for the whole body, however slowly it trickles."""
     with ctx.connect() as connection:
-        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\ncontent-length: 1000\r\n\r\n{")
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n{")
         answer = parse(received(connection))
     assert (answer.status, answer.error["code"]) == (408, "request_timeout")
 
@@ -202,7 +203,7 @@ def test_a_body_that_does_not_come_is_given_up_on(ctx: Gateway) -> None:
 def test_a_body_cut_off_by_its_client_harms_nobody(ctx: Gateway, upstream: Upstream) -> None:
     """The next request is served."""
     with ctx.connect() as connection:
-        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\ncontent-length: 1000\r\n\r\n{")
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n{")
         connection.shutdown(socket.SHUT_WR)
     upstream.answer = lambda request: whole(completion())
     assert ctx.chat(talk("hi")).status == 200
@@ -289,7 +290,7 @@ def test_wrong_paths_have_the_error_object_too(ctx: Gateway, method: str, path: 
 def test_a_request_whose_length_is_in_doubt_is_refused(ctx: Gateway, upstream: Upstream, framing: bytes) -> None:
     """Nobody may read it one way and the upstream another."""
     with ctx.connect() as connection:
-        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\n" + framing + b"\r\n0\r\n\r\n")
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n" + framing + b"\r\n0\r\n\r\n")
         answer = parse(received(connection))
     assert answer.status == 400
     assert upstream.received == []

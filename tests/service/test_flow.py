@@ -34,10 +34,11 @@ END = events(chunk(delta(finish="stop")), "[DONE]")
 def _send(ctx: Gateway, body: dict[str, Any], **headers: str) -> Any:
     """A connection on which the request is under way."""
     sent = json.dumps(body).encode()
-    named = {"authorization": f"Bearer {ctx.key}", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    named = {"host": "localhost", "authorization": f"Bearer {ctx.key}", "content-length": str(len(sent))}
+    named |= {name.replace("_", "-"): value for name, value in headers.items()}
     lines = [f"{name}: {value}\r\n" for name, value in named.items()]
     connection = ctx.connect()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\ncontent-length: {len(sent)}\r\n{''.join(lines)}\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\n{''.join(lines)}\r\n"
     connection.sendall(head.encode() + sent)
     return connection
 

@@ -105,7 +105,7 @@ def test_a_client_that_leaves_while_its_context_is_built_reaches_no_upstream(
     object.__setattr__(both.app.service.manager.engine, "counters", slow)
     connection = both.connect()
     body = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {both.key}\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {both.key}\r\n"
     connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
     time.sleep(0.1)
     connection.close()

@@ -119,6 +119,11 @@ def test_no_secret_is_told(ctx: Gateway, upstream: Upstream, caplog: pytest.LogC
     assert ctx.key not in told
 
 
+def bearing(key: bytes) -> dict[bytes, bytes]:
+    """Headers with a credential."""
+    return {b"authorization": b"Bearer " + key}
+
+
 class TestLocalMode:
     """Without a keys file, on loopback."""
 
@@ -133,14 +138,39 @@ class TestLocalMode:
     def test_the_key_and_no_key_are_the_default_tenant(self, tmp_path: Path) -> None:
         """Whoever can reach the port is the owner."""
         tenants = auth.tenants(Settings(data_dir=tmp_path))
-        assert tenants.of(b"") == tenants.of(auth.first_key(tmp_path).encode()) == auth.DEFAULT_TENANT
+        assert tenants.of({}) == tenants.of(bearing(auth.first_key(tmp_path).encode())) == auth.DEFAULT_TENANT
+
+    @pytest.mark.parametrize(
+        ("host", "origin", "mine"),
+        [
+            (b"127.0.0.1:8787", None, True),
+            (b"localhost:8787", b"http://localhost:3000", True),
+            (b"[::1]:8787", None, True),
+            (b"127.0.0.1:8787", b"https://evil.example", False),
+            (b"127.0.0.1:8787", b"null", False),
+            (b"evil.example:8787", None, False),
+            (b"localhost.evil.example", None, False),
+        ],
+    )
+    def test_a_page_of_another_site_needs_the_key(
+        self, tmp_path: Path, host: bytes, origin: bytes | None, mine: bool
+    ) -> None:
+        """A browser reaches this port for any page; only the owner has the key."""
+        tenants = auth.tenants(Settings(data_dir=tmp_path))
+        headers = {b"host": host} | ({b"origin": origin} if origin is not None else {})
+        if mine:
+            assert tenants.of(headers) == auth.DEFAULT_TENANT
+        else:
+            with pytest.raises(Unauthorized):
+                tenants.of(headers)
+        assert tenants.of(headers | bearing(auth.first_key(tmp_path).encode())) == auth.DEFAULT_TENANT
 
     def test_any_other_credential_is_a_tenant_of_its_own(self, tmp_path: Path) -> None:
         """The same one after a restart, and its name does not tell the credential."""
         settings = Settings(data_dir=tmp_path)
-        first, second = auth.tenants(settings).of(b"sk-one"), auth.tenants(settings).of(b"sk-two")
+        first, second = (auth.tenants(settings).of(bearing(key)) for key in (b"sk-one", b"sk-two"))
         assert first != second
-        assert auth.tenants(settings).of(b"sk-one") == first
+        assert auth.tenants(settings).of(bearing(b"sk-one")) == first
         assert "sk-one" not in first
 
 
@@ -165,7 +195,7 @@ class TestKeysFile:
         keys = tmp_path / "keys"
         keys.write_text("a:k\n")
         tenants = auth.tenants(Settings(data_dir=tmp_path, keys_file=keys))
-        assert tenants.of(b"k") == "a"
+        assert tenants.of(bearing(b"k")) == "a"
         for credential in (b"", b"K", b"kk"):
             with pytest.raises(Unauthorized):
-                tenants.of(credential)
+                tenants.of(bearing(credential))
