@@ -105,7 +105,7 @@ def test_a_budget_is_a_whole_number_of_tokens(ctx: Gateway, budget: str) -> None
     """Signs, fractions, other digits and absurd sizes are refused."""
     with ctx.connect() as connection:
         body = json.dumps(talk("hi")).encode()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+        head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
         head += f"content-length: {len(body)}\r\n"
         connection.sendall(head.encode() + f"x-ctxmem-budget: {budget}\r\n\r\n".encode() + body)
         answer = parse(received(connection))
