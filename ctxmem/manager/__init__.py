@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ctxmem import chat
+from ctxmem.compressors.lexical import Lexical
 from ctxmem.compressors.remembered import Remembered
 from ctxmem.errors import Conflict, InvalidInput, NotFound
 from ctxmem.ids import parse_item
@@ -19,6 +20,7 @@ from ctxmem.manager.session import SessionView
 from ctxmem.manager.writes import Writes
 from ctxmem.plan import ContextPlan
 from ctxmem.policy import Policy, policy
+from ctxmem.ports import Scorer
 from ctxmem.records import Erasure, RequestRecord
 from ctxmem.types import Budget, Message, Receipt
 
@@ -81,7 +83,9 @@ class ContextManager:
         self.tenant = tenant
         self._model = model
         self._policy = policy
-        self._scorer = Remembered(opened.scorer, opened.cache, tenant, opened.background)
+        self._scorer: Scorer = opened.scorer
+        if not isinstance(opened.scorer, Lexical):
+            self._scorer = Remembered(opened.scorer, opened.cache, tenant, opened.background)
         self._policies: dict[str, Policy] = {}
         self.writes = Writes(opened, tenant)
         self._recent: OrderedDict[str, RequestRecord] = OrderedDict()
@@ -174,7 +178,8 @@ class ContextManager:
         self._remember(request)
         if built.refused is not None and call.mode == "on":
             raise built.refused
-        self._score_ahead(built)
+        if isinstance(self._scorer, Remembered):
+            self._scorer.ahead(_arrived(built))
         messages = built.messages if call.mode == "on" else call.messages
         return Prepared(
             request_id=request.id,
@@ -272,9 +277,8 @@ class ContextManager:
             if len(noted) > _MOST_NOTED:
                 noted.popitem(last=False)
 
-    def _score_ahead(self, built: Built) -> None:
-        """Have what just arrived scored while nobody waits, for the epoch to come."""
-        new = {event.id for event in built.batch.events if event.role in ("user", "tool")}
-        self._scorer.ahead(
-            [s.text for s in built.plan.segments if s.id.rpartition(":")[0] in new and s.kind != "opaque"]
-        )
+
+def _arrived(built: Built) -> list[str]:
+    """Texts that are new with a request and may have to be scored at an epoch to come."""
+    new = {event.id for event in built.batch.events if event.role in ("user", "tool")}
+    return [s.text for s in built.plan.segments if s.id.rpartition(":")[0] in new and s.kind != "opaque"]

@@ -58,7 +58,10 @@ class HotStates:
             return next((self._tips[tenant, c] for c in reversed(chains) if (tenant, c) in self._tips), None)
 
     def put(self, tenant: str, live: Live) -> None:
-        """Keep a state that has just been written; the session's other branches stay as they are."""
+        """Keep a state that has just been written; the session's other branches stay as they are.
+
+        The shared cache gets it between turns, when another process may take the session over.
+        """
         key = (tenant, live.session.id)
         with self._lock:
             lives = self._sessions.pop(key, {})
@@ -70,7 +73,8 @@ class HotStates:
                 self._used += _size(kept)
             while self._used > self._room and len(self._sessions) > 1:
                 self._forget(*self._sessions.popitem(last=False))
-        self._cache.put(tenant, _cache_key(live.session.id, live.branch.number), _dump(live), ttl=_TTL_SECONDS)
+        if any(not item.booked for item in live.items):
+            self._cache.put(tenant, _cache_key(live.session.id, live.branch.number), _dump(live), ttl=_TTL_SECONDS)
 
     def drop(self, tenant: str, session_id: str) -> int:
         """Forget a session here and in the shared cache; returns the cache keys removed."""

@@ -43,7 +43,7 @@ class Writes:
             self._write(built.batch, built.live)
             return built
 
-        return self._in_order(call.session_id or "", attempt)
+        return self._in_order(call.session_id or _opening(call), attempt)
 
     def answer(
         self, request: RequestRecord, message: Message | None, *, complete: bool, usage: Mapping[str, int]
@@ -156,3 +156,8 @@ class Writes:
                 except Conflict:
                     continue
             return attempt()
+
+
+def _opening(call: Call) -> str:
+    """What stands for the name of a session that nobody named: two conversations seldom open alike at once."""
+    return next((message.text for message in call.messages if message.role == "user"), "")
