@@ -11,6 +11,9 @@ from ctxmem.ports import Scorer
 from ctxmem.registry import resolve
 from ctxmem.transform import Transform
 
+LOW = 0.35
+"""Share of the budget that an epoch leaves. Lower: fewer epochs, cheaper turns. Higher: more is kept word for word."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -28,21 +31,21 @@ class Policy:
     arrival: tuple[Transform, ...]
     epoch: tuple[Transform, ...]
     high: float = 0.8
-    low: float = 0.5
+    low: float = LOW
 
 
 def _none(scorer: Scorer, deadline: float) -> Policy:
     """Nothing is shortened; whole turns leave, oldest first, when the budget forces it."""
     del scorer, deadline
-    return Policy("none", (), (resolve("fit")(low=0.5),))
+    return Policy("none", (), (resolve("fit")(low=LOW),))
 
 
 def _balanced(scorer: Scorer, deadline: float) -> Policy:
     """Fresh tool results are shortened as they arrive; at an epoch old turns are shortened, then the oldest leave."""
     selective: Callable[..., Any] = resolve("selective")
     arrival = selective(scorer=scorer, deadline=deadline)
-    epoch = selective(scorer=scorer, min_tokens=24, target=0.5, deadline=_EPOCH_PATIENCE * deadline)
-    return Policy("balanced", (arrival,), (epoch, resolve("fit")(low=0.5)))
+    epoch = selective(scorer=scorer, min_tokens=24, target=LOW, deadline=_EPOCH_PATIENCE * deadline)
+    return Policy("balanced", (arrival,), (epoch, resolve("fit")(low=LOW)))
 
 
 _EPOCH_PATIENCE = 10

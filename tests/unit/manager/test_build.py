@@ -177,7 +177,7 @@ class TestModes:
         for i in range(12):
             model = "a" if i < 11 else "b"
             prepared = cm.build(
-                call(user(sentence(i, 30)), session_id="s", budget=Budget(500), model=model, cache=warm)
+                call(user(sentence(i, 30)), session_id="s", budget=Budget(600), model=model, cache=warm)
             )
             cm.answer(prepared.request_id, parse(assistant("ok")).raw)
             sizes.append((prepared.receipt.action, prepared.tokens_after))
