@@ -22,7 +22,7 @@ PREFIX = "CTXMEM_"
 LOCAL = "local"
 """Name of the upstream that is the model worker."""
 
-_NOT_SETTINGS = frozenset({"CTXMEM_CONFIG", "CTXMEM_DATA", "CTXMEM_BASE_URL", "CTXMEM_API_KEY"})
+_NOT_SETTINGS = frozenset(PREFIX + name for name in ("CONFIG", "DATA", "BASE_URL", "API_KEY", "PEERS"))
 _PASSWORD = re.compile(r"(?<=://)([^/@\s]*):[^/@\s]*@")
 
 Folder = Annotated[Path, AfterValidator(Path.expanduser)]
