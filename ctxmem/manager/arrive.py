@@ -57,8 +57,11 @@ class _Log:
     events: list[Event] = field(default_factory=list)
     items: list[LiveItem] = field(default_factory=list)
 
-    def add(self, message: Message, *, hash: bytes, header: bool = False, origin: str = "client") -> None:
-        """Append one message under its chain hash; a header leaves the conversation's tip where it is."""
+    def add(self, message: Message, *, header: bool = False, origin: str = "client") -> None:
+        """Append one message. A header is no part of the conversation's chain: its tip stays where it is."""
+        parent = self.branch.tip_chain
+        before = link(parent, seed("header", str(self.session.events))) if header else parent
+        hash = link(before, identity(message.raw or b""))
         event = Event(
             id=new_id("ev"),
             session_id=self.session.id,
@@ -74,7 +77,7 @@ class _Log:
             at=time.time(),
         )
         self.session = replace(self.session, events=self.session.events + 1)
-        tip = self.branch.tip_chain if header else hash
+        tip = parent if header else hash
         self.branch = replace(self.branch, depth=event.depth + 1, tip_id=event.id, tip_chain=tip)
         self.events.append(event)
         self.items.append(LiveItem(replace(message, id=event.id), hash, event.depth, header=header))
@@ -93,16 +96,18 @@ def arrive(call: Call, tenant: str, hot: HotStates, store: Store) -> Arrival:
     names = [identity(message.raw or b"") for message in rest]
     session, root = _session(call, header, names, tenant, hot, store)
     live = hot.load(tenant, session, session.branch)
-    style = _style(call, session, rest, chain(root, names), live)
+    hashes = chain(root, names)
+    style = _style(call, session, rest, hashes, live)
+    if style == "unsure":
+        style = "full" if store.known(tenant, hashes, session.id) is not None else "delta"
     if style == "delta" and live.branch.depth:
         hashes, new = _delta(call, live, names)
     else:
-        hashes = chain(root, names)
         live, new = _full(hashes, live, root, tenant, hot, store)
     log = _Log(replace(session, style=_shown(style, session, rest), branch=live.branch.number), live.branch)
     superseded = _log_header(header, live, log, keep=style == "delta" and not header)
-    for message, name in zip(rest[new:], hashes[new:], strict=True):
-        log.add(message, hash=name)
+    for message in rest[new:]:
+        log.add(message)
     sent_now = dict(zip(hashes, rest, strict=True)) if style == "full" else {}
     gone = {item.message.id for item in superseded}
     kept = [_as_sent_now(item, sent_now) for item in live.items if item.message.id not in gone]
@@ -118,7 +123,8 @@ def arrive(call: Call, tenant: str, hot: HotStates, store: Store) -> Arrival:
 def follow(live: Live, message: Message, *, origin: str) -> tuple[Session, Branch, Event, LiveItem]:
     """Append one message to a branch: the session's and the branch's new values, the event and its item."""
     log = _Log(live.session, live.branch)
-    log.add(message, hash=link(live.branch.tip_chain, identity(message.raw or b"")), origin=origin)
+    leads = message.role in chat.SYSTEM_ROLES and all(item.header for item in live.items)
+    log.add(message, header=leads, origin=origin)
     return log.session, log.branch, log.events[0], log.items[0]
 
 
@@ -173,15 +179,20 @@ def _session(
 def _style(call: Call, session: Session, rest: Sequence[Message], hashes: Sequence[bytes], live: Live) -> str:
     """Whether the caller resends all history or sends what is new.
 
-    A session that nobody named is found by its history, so its caller resends it. Else what the session has shown
-    before decides, and the first time whether anything in the request is known.
+    A session that nobody named is found by its history, so its caller resends it. In a named one a known history with
+    an answer in it was resent, whatever came before. Else what the session has shown decides, and without that whether
+    anything in the request is known. `unsure`: a caller that used to resend all now says nothing the branch would send.
     """
     if call.history != "auto":
         return call.history
-    if call.session_id is None or session.style or not live.branch.depth:
+    if call.session_id is None or not live.branch.depth:
         return session.style or "full"
-    resent = any(item.chain in hashes for item in live.items) or any(m.role == "assistant" for m in rest)
-    return "full" if resent else "delta"
+    answered = any(message.role == "assistant" for message in rest)
+    resent = any(item.chain in hashes for item in live.items)
+    if session.style == "full" and rest and not answered and not resent:
+        return "unsure"
+    told = "full" if resent or answered else "delta"
+    return "full" if resent and answered else session.style or told
 
 
 def _shown(style: str, session: Session, rest: Sequence[Message]) -> str:
@@ -223,8 +234,7 @@ def _log_header(header: Sequence[Message], live: Live, log: _Log, *, keep: bool)
     if keep or [identity(i.message.raw or b"") for i in old] == [identity(m.raw or b"") for m in header]:
         return ()
     for message in header:
-        salt = seed("header", str(log.session.events))
-        log.add(message, hash=link(link(log.branch.tip_chain, salt), identity(message.raw or b"")), header=True)
+        log.add(message, header=True)
     return tuple(old)
 
 

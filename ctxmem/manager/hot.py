@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from ctxmem import chat
@@ -109,7 +110,9 @@ class HotStates:
         entries = self._store.ledger(tenant, session.id, number)
         events = self._store.history(tenant, session.id, number)
         gone = sum(entries[e.id].tokens_before for e in events if e.id in entries and is_gone(entries[e.id]))
-        items = [_booked(e, entries.get(e.id)) for e in events if e.id not in entries or not is_gone(entries[e.id])]
+        leading = {e.id for e in takewhile(lambda e: e.role in chat.SYSTEM_ROLES, events)}
+        live_events = [e for e in events if e.id not in entries or not is_gone(entries[e.id])]
+        items = [_booked(e, entries.get(e.id), leads=e.id in leading) for e in live_events]
         items.sort(key=lambda item: not item.header)
         live = Live(session, branch, tuple(items), gone=gone)
         request = self._store.request(tenant, branch.request_id) if branch.request_id else None
@@ -136,9 +139,9 @@ def rendering(event: Event, entries: Mapping[str, LedgerEntry]) -> bytes:
     return entry.rendered if entry is not None and entry.rendered is not None else event.raw
 
 
-def _booked(event: Event, entry: LedgerEntry | None) -> LiveItem:
+def _booked(event: Event, entry: LedgerEntry | None, *, leads: bool) -> LiveItem:
     if entry is None:
-        return LiveItem(replace(chat.parse(event.raw), id=event.id), event.chain, event.depth)
+        return LiveItem(replace(chat.parse(event.raw), id=event.id), event.chain, event.depth, header=leads)
     return LiveItem(
         message=replace(chat.parse(entry.rendered or event.raw), id=event.id),
         chain=event.chain,

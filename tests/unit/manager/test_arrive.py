@@ -91,6 +91,8 @@ class TestNamedSessions:
         cm.prepare("s", [user("one"), assistant("first"), user("two")])
         assert [text for _, _, text in log(cm, "s")] == ["one", "first", "two"]
 
+
+class TestBranches:
     def test_an_edited_history_becomes_a_branch(self, cm: ContextManager):
         """Both versions stay in the log; the request is made of the edited one."""
         cm.prepare("s", [user("one")])
@@ -112,6 +114,33 @@ class TestNamedSessions:
         plan = cm.prepare("s", [*base, user("left"), assistant("went left"), user("on")])
         assert [m["content"] for m in plan.messages()] == ["one", "first", "left", "went left", "on"]
         assert log(cm, "s")[-1] == (0, "user", "on")
+
+    @pytest.mark.parametrize("restarted", [False, True])
+    def test_what_was_appended_is_known_when_it_is_sent(self, cm: ContextManager, path, restarted: bool):
+        """A log brought in by `append`, system message and all, is the history that its client resends."""
+        from tests.unit.manager.conftest import open_manager
+
+        history = [SYSTEM, user("one"), assistant("first")]
+        cm.session("s").append(history)
+        other = open_manager(path) if restarted else cm
+        plan = other.prepare("s", [*history, user("two")])
+        assert plan.messages() == [*history, user("two")]
+        assert [text for _, _, text in log(other, "s")] == ["Be brief.", "one", "first", "two"]
+
+    def test_full_and_delta_clients_may_share_a_session(self, cm: ContextManager):
+        """Each request is understood by what it says, whoever sent the one before."""
+        history = [SYSTEM, user("one"), assistant("first"), user("two")]
+        cm.prepare("s", history)
+        cm.record("s", "second")
+        whole = [*history, assistant("second"), user("three")]
+        assert cm.prepare("s", [user("three")]).messages() == whole
+        cm.record("s", "third")
+        whole += [assistant("third"), user("four")]
+        assert cm.prepare("s", whole).messages() == whole
+        cm.record("s", "fourth")
+        whole += [assistant("fourth"), user("five")]
+        assert cm.prepare("s", [user("five")]).messages() == whole
+        assert [branch for branch, _, _ in log(cm, "s")] == [0] * len(whole)
 
     def test_a_retried_request_logs_nothing_new(self, cm: ContextManager):
         """The chain finds the events that the first try made."""
