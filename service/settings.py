@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
 
 from ctxmem.errors import ConfigError
 
@@ -23,13 +25,15 @@ LOCAL = "local"
 """Name of the upstream that is the model worker."""
 
 _NOT_SETTINGS = frozenset(PREFIX + name for name in ("CONFIG", "DATA", "BASE_URL", "API_KEY", "PEERS"))
+_VALUE = re.compile(r"Invalid enum value .*?(?= - at|$)")
 _PASSWORD = re.compile(r"(?<=://)([^/@\s]*):[^/@\s]*@")
 
-Folder = Annotated[Path, AfterValidator(Path.expanduser)]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(gt=0)]
+Price = Annotated[float, Meta(ge=0)]
 
 
-class Upstream(BaseModel):
+class Upstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One OpenAI-compatible server that requests may go to.
 
     Attributes:
@@ -49,18 +53,16 @@ class Upstream(BaseModel):
         idle_timeout_s: seconds between two pieces of the answer.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    base_url: Annotated[str, Field(pattern=r"^https?://[^/@\s?#]+(/[^@\s?#]*)?$")]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    base_url: Annotated[str, Meta(pattern=r"^https?://[^/@\s?#]+(/[^@\s?#]*)?$")]
     key_env: str | None = None
-    key_file: Folder | None = None
+    key_file: Path | None = None
     models: tuple[str, ...] = ("*",)
     cache: Literal["none", "implicit", "breakpoints"] = "implicit"
-    read_price: Annotated[float, Field(ge=0)] = 0.1
-    write_price: Annotated[float, Field(ge=0)] = 1.0
+    read_price: Price = 0.1
+    write_price: Price = 1.0
     cache_ttl_s: Seconds = 300.0
-    window: Annotated[int, Field(gt=0)] | None = None
+    window: Count | None = None
     tokenizer: str | None = None
     connect_timeout_s: Seconds = 5.0
     first_byte_timeout_s: Seconds = 600.0
@@ -84,7 +86,7 @@ class Upstream(BaseModel):
             raise ConfigError(f"upstream {self.name}: cannot read its key file: {error}") from error
 
 
-class Settings(BaseSettings):
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of the service.
 
     Attributes:
@@ -106,50 +108,39 @@ class Settings(BaseSettings):
         log_level: least severe log level.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, validate_default=True)
-
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8787
-    data_dir: Folder = Path("~/.local/share/ctxmem")
-    cache_dir: Folder = Path("~/.cache/ctxmem")
-    database_url: str = Field(default_factory=lambda data: f"sqlite:///{data['data_dir'] / 'ctxmem.db'}")
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8787
+    data_dir: Path = Path("~/.local/share/ctxmem")
+    cache_dir: Path = Path("~/.cache/ctxmem")
+    database_url: str = ""
     redis_url: str | None = None
-    worker_socket: Folder = Field(default_factory=lambda data: data["data_dir"] / "worker.sock")
-    keys_file: Folder | None = None
+    worker_socket: Path = Path()
+    keys_file: Path | None = None
     policy: str = "balanced"
     model: str = "smollm2"
-    deadline_ms: Annotated[int, Field(gt=0)] = 150
-    max_body_bytes: Annotated[int, Field(gt=0)] = 32 * 2**20
+    deadline_ms: Count = 150
+    max_body_bytes: Count = 32 * 2**20
     body_timeout_s: Seconds = 30.0
-    max_inflight: Annotated[int, Field(gt=0)] = 256
+    max_inflight: Count = 256
     upstreams: tuple[Upstream, ...] = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then environment, then the TOML file."""
-        file = Path(os.environ.get("CTXMEM_CONFIG") or "ctxmem.toml").expanduser()
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Settings:
+    def __post_init__(self) -> None:
+        for name in ("data_dir", "cache_dir"):
+            force_setattr(self, name, getattr(self, name).expanduser())
+        if not self.database_url:
+            force_setattr(self, "database_url", f"sqlite:///{self.data_dir / 'ctxmem.db'}")
+        if self.worker_socket == Path():
+            force_setattr(self, "worker_socket", self.data_dir / "worker.sock")
         if self.keys_file is None and not is_loopback(self.host):
             raise ValueError(f"host {self.host} can be reached from outside: set keys_file, or listen on 127.0.0.1")
         names = [upstream.name for upstream in self.upstreams]
         if LOCAL in names or len(set(names)) != len(names):
             raise ValueError(f"upstream names must differ from each other and from {LOCAL!r}: {', '.join(names)}")
-        return self
 
     def shown(self) -> dict[str, Any]:
         """The settings as JSON values, passwords in URLs replaced by `***`."""
-        dumped = self.model_dump(mode="json")
+        dumped: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
         urls = {key: _redacted(dumped[key]) for key in ("database_url", "redis_url") if dumped[key]}
         return {**dumped, **urls}
 
@@ -163,19 +154,55 @@ def load(overrides: Mapping[str, Any] | None = None) -> Settings:
     Raises:
         ConfigError: a key is unknown or a value is wrong; says which.
     """
-    file = os.environ.get("CTXMEM_CONFIG")
-    if file and not Path(file).expanduser().is_file():
-        raise ConfigError(f"CTXMEM_CONFIG names a file that does not exist: {file}")
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | _NOT_SETTINGS
-    unknown = sorted(key for key in os.environ if key.upper().startswith(PREFIX) and key.upper() not in known)
+    known = {PREFIX + name.upper(): name for name in Settings.__struct_fields__}
+    told = {key.upper(): value for key, value in os.environ.items() if key.upper().startswith(PREFIX)}
+    unknown = sorted(told.keys() - known.keys() - _NOT_SETTINGS)
     if unknown:
         raise ConfigError(f"unknown settings in the environment: {', '.join(unknown)}")
+    named = {known[key]: value for key, value in told.items() if key in known}
     try:
-        return Settings(**dict(overrides or {}))
-    except ValidationError as error:
-        raise ConfigError("; ".join(_explained(error))) from error
-    except ValueError as error:  # the environment's JSON or the file's TOML
-        raise ConfigError(str(error)) from error
+        if "upstreams" in named:
+            named["upstreams"] = msgspec.json.decode(named["upstreams"])
+        return convert(Settings, {**_file(), **named, **(overrides or {})})
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"upstreams: {error}") from error
+
+
+Shape = TypeVar("Shape", Settings, Upstream)
+
+
+def convert(shape: type[Shape], values: Mapping[str, Any]) -> Shape:
+    """Settings out of plain values, numbers as text among them.
+
+    Raises:
+        ConfigError: a key is unknown or a value is wrong; says which, never the value, which may be secret.
+    """
+    try:
+        return msgspec.convert(dict(values), shape, strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        told = _VALUE.sub("invalid value", str(error)).replace("`$.", "`")
+        raise ConfigError(told) from error
+
+
+def _path(kind: type, value: Any) -> Path:
+    """A path out of text, the home folder's sign resolved."""
+    if kind is not Path or not isinstance(value, str | Path):
+        raise ValueError("expected a path")
+    return Path(value).expanduser()
+
+
+def _file() -> dict[str, Any]:
+    """What the TOML file says; nothing when none is named and there is none here."""
+    named = os.environ.get("CTXMEM_CONFIG")
+    file = Path(named or "ctxmem.toml").expanduser()
+    if not file.is_file():
+        if named:
+            raise ConfigError(f"CTXMEM_CONFIG names a file that does not exist: {named}")
+        return {}
+    try:
+        return tomllib.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: {error}") from error
 
 
 def environment(values: Mapping[str, Any]) -> dict[str, str]:
@@ -189,16 +216,6 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _explained(error: ValidationError) -> list[str]:
-    """One line a mistake, without the values: they may be secret."""
-    mistakes = error.errors(include_url=False, include_input=False, include_context=False)
-    return [
-        f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg'].removeprefix('Value error, ')}".lstrip(": ")
-        for mistake in mistakes
-        if mistake["type"] != "default_factory_not_called"
-    ]
 
 
 def _redacted(url: str) -> str:

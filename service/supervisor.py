@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
+from msgspec.structs import replace
+
 from ctxmem import __version__
 from ctxmem.errors import ConfigError, CtxmemError
 from ctxmem.stores.valkey import EmbeddedValkey
@@ -170,7 +172,7 @@ def main(settings: Settings, *, as_json: bool = False, parent: int | None = None
     data_dir = home.open_folder(settings.data_dir)
     home.open_folder(settings.cache_dir)
     with home.locked(data_dir):
-        settings = settings.model_copy(update={"port": _free_port(settings.host, settings.port)})
+        settings = replace(settings, port=_free_port(settings.host, settings.port))
         key = first_key(data_dir) if settings.keys_file is None else None
         return Supervisor(settings, _children(settings), key, as_json, parent).run()
 

@@ -19,6 +19,7 @@ import uvicorn
 
 from service import gateway
 from service.settings import Settings
+from service.settings import Upstream as UpstreamSettings
 from tests.service.upstream import Upstream
 
 
@@ -160,7 +161,7 @@ def shared_upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="session")
 def shared_gateway(folder: Path, shared_upstream: Upstream) -> Iterator[Gateway]:
-    up = {"name": "up", "base_url": shared_upstream.url, "idle_timeout_s": 1.0, "first_byte_timeout_s": 2.0}
+    up = UpstreamSettings(name="up", base_url=shared_upstream.url, idle_timeout_s=1.0, first_byte_timeout_s=2.0)
     with served(Settings(data_dir=folder, model="", port=0, upstreams=(up,), body_timeout_s=1.0)) as running:
         yield running
 

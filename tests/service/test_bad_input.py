@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 import zstandard
+from msgspec.structs import replace
 
 from tests.service.conftest import Gateway, parse, received, talk
 from tests.service.upstream import Upstream, completion, torn, whole
@@ -132,14 +133,14 @@ def test_an_unknown_model_is_not_found(ctx: Gateway, upstream: Upstream) -> None
     del upstream
     routes = ctx.app.service.upstreams
     kept = dict(routes)
-    routes["up"].settings = kept["up"].settings.model_copy(update={"models": ("only-this",)})
+    routes["up"].settings = replace(kept["up"].settings, models=("only-this",))
     try:
         answer = ctx.chat(talk("hi"))
         assert (answer.status, answer.error["code"]) == (404, "model_not_found")
         assert ctx.chat({**talk("hi"), "model": "up/only-this"}).status == 200
         assert ctx.chat({**talk("hi"), "model": "up/other"}).status == 404
     finally:
-        routes["up"].settings = kept["up"].settings.model_copy(update={"models": ("*",)})
+        routes["up"].settings = replace(kept["up"].settings, models=("*",))
 
 
 def test_orphan_tool_messages_are_the_upstreams_business(ctx: Gateway, upstream: Upstream) -> None:

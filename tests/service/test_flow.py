@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from service.settings import Settings
+from service.settings import Upstream as UpstreamSettings
 from service.upstream import breaker
 from tests.service.conftest import Answer, Gateway, received, served, talk, wait_for
 from tests.service.upstream import (
@@ -170,8 +171,8 @@ def test_a_status_is_one_call(ctx: Gateway, upstream: Upstream, status: int) -> 
 def dead(tmp_path: Path) -> Iterator[Gateway]:
     """A gateway whose upstreams cannot be reached."""
     ups = (
-        {"name": "refused", "base_url": "http://127.0.0.1:9/v1", "models": ["m"]},
-        {"name": "nowhere", "base_url": "http://nowhere.invalid/v1", "models": ["n"]},
+        UpstreamSettings(name="refused", base_url="http://127.0.0.1:9/v1", models=("m",)),
+        UpstreamSettings(name="nowhere", base_url="http://nowhere.invalid/v1", models=("n",)),
     )
     with served(Settings(data_dir=tmp_path, model="", port=0, upstreams=ups)) as running:
         yield running
@@ -197,7 +198,7 @@ def test_a_stale_kept_connection_is_not_the_clients_problem(ctx: Gateway, upstre
 @pytest.fixture
 def narrow(tmp_path: Path, upstream: Upstream) -> Iterator[Gateway]:
     """A gateway that serves two requests at once."""
-    ups = ({"name": "up", "base_url": upstream.url},)
+    ups = (UpstreamSettings(name="up", base_url=upstream.url),)
     with served(Settings(data_dir=tmp_path, model="", port=0, upstreams=ups, max_inflight=2)) as running:
         yield running
 
@@ -223,7 +224,7 @@ def test_requests_end_before_the_service_does(tmp_path: Path, upstream: Upstream
     """A stream in flight at shutdown is finished and recorded."""
     more = threading.Event()
     upstream.answer = lambda request: streamed(HELLO, Until(more), END)
-    ups = ({"name": "up", "base_url": upstream.url},)
+    ups = (UpstreamSettings(name="up", base_url=upstream.url),)
     settings = Settings(data_dir=tmp_path, model="", port=0, upstreams=ups)
     with served(settings) as running:
         connection = _send(running, talk("hi", stream=True), x_ctxmem_session="drain")

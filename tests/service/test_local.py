@@ -12,6 +12,7 @@ import pytest
 
 from ctxmem.testing import WordCounter
 from service.settings import Settings
+from service.settings import Upstream as UpstreamSettings
 from tests.service.conftest import Gateway, served, talk, wait_for
 from tests.service.upstream import Received, Reply, Upstream, completion, whole, words
 
@@ -40,7 +41,7 @@ def _chats(request: Received) -> Reply:
 @pytest.fixture
 def both(tmp_path: Path, upstream: Upstream) -> Iterator[Gateway]:
     """A gateway with the worker and another upstream."""
-    ups = ({"name": "up", "base_url": upstream.url, "models": ["m"]},)
+    ups = (UpstreamSettings(name="up", base_url=upstream.url, models=("m",)),)
     with served(Settings(data_dir=tmp_path, port=0, upstreams=ups)) as running:
         yield running
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from service.settings import Settings
+from service.settings import Upstream as UpstreamSettings
 from tests.service.conftest import Answer, Gateway, served, talk, wait_for
 from tests.service.upstream import Upstream, completion, torn, whole
 
@@ -174,7 +175,7 @@ def test_an_upstream_and_a_model_can_be_named_together(ctx: Gateway, upstream: U
 @pytest.fixture
 def fragile(tmp_path: Path, upstream: Upstream) -> Iterator[Gateway]:
     """A gateway whose database a test may ruin."""
-    ups = ({"name": "up", "base_url": upstream.url},)
+    ups = (UpstreamSettings(name="up", base_url=upstream.url),)
     with served(Settings(data_dir=tmp_path, model="", port=0, upstreams=ups)) as running:
         yield running
 
@@ -233,8 +234,9 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from service.settings import Settings
+from service.settings import Upstream as UpstreamSettings
 from tests.service.conftest import served, talk
-ups = ({"name": "up", "base_url": sys.argv[2]},)
+ups = (UpstreamSettings(name="up", base_url=sys.argv[2]),)
 with served(Settings(data_dir=Path(sys.argv[1]), model="", port=0, upstreams=ups)) as ctx:
     ctx.key = "k"
     for i in range(1000):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ctxmem.errors import ConfigError
-from service.settings import Settings, Upstream, is_loopback, load
+from service.settings import Settings, Upstream, convert, is_loopback, load
 
 UP = '{"name": "up", "base_url": "http://127.0.0.1:1/v1"}'
 
@@ -17,7 +17,7 @@ UP = '{"name": "up", "base_url": "http://127.0.0.1:1/v1"}'
 def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No settings but the test's own."""
     monkeypatch.chdir(tmp_path)
-    for name in Settings.model_fields:
+    for name in Settings.__struct_fields__:
         monkeypatch.delenv("CTXMEM_" + name.upper(), raising=False)
 
 
@@ -130,4 +130,4 @@ def test_what_is_shown_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _upstream(**more: Any) -> Upstream:
-    return Upstream(name="up", base_url="http://x/v1", **more)
+    return convert(Upstream, {"name": "up", "base_url": "http://x/v1", **more})

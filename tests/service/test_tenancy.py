@@ -12,6 +12,7 @@ from ctxmem.errors import ConfigError
 from service import auth
 from service.errors import Unauthorized
 from service.settings import Settings
+from service.settings import Upstream as UpstreamSettings
 from tests.service.conftest import Gateway, served, talk
 from tests.service.upstream import Upstream
 
@@ -21,7 +22,7 @@ def keyed(tmp_path: Path, upstream: Upstream) -> Iterator[Gateway]:
     """A gateway with two tenants, one of them with two keys."""
     keys = tmp_path / "keys"
     keys.write_text("# tenants\nred:red-key-1\n\nred:red-key-2\nblue: blue-key:with:colons \n")
-    ups = ({"name": "up", "base_url": upstream.url},)
+    ups = (UpstreamSettings(name="up", base_url=upstream.url),)
     with served(Settings(data_dir=tmp_path, model="", port=0, upstreams=ups, keys_file=keys)) as running:
         yield running
 
@@ -55,7 +56,7 @@ def test_every_key_of_a_tenant_sees_the_same(keyed: Gateway, upstream: Upstream)
 def test_an_upstream_gets_its_own_key(tmp_path: Path, upstream: Upstream) -> None:
     """Whatever the client's is."""
     (tmp_path / "up.key").write_text("sk-of-the-upstream\n")
-    up = {"name": "up", "base_url": upstream.url, "key_file": tmp_path / "up.key"}
+    up = UpstreamSettings(name="up", base_url=upstream.url, key_file=tmp_path / "up.key")
     with served(Settings(data_dir=tmp_path, model="", port=0, upstreams=(up,))) as running:
         for mode in ("on", "off"):
             running.chat(talk("hi"), x_ctxmem_mode=mode)

@@ -87,7 +87,7 @@ class TestDockerfile:
 
     def test_the_port_is_the_default_port(self) -> None:
         """EXPOSE and the health check speak of the port that the service listens on."""
-        port = str(Settings.model_fields["port"].default)
+        port = str(Settings().port)
         assert arguments("EXPOSE") == [port]
         assert f"127.0.0.1:{port}/readyz" in arguments("HEALTHCHECK")[0]
 
