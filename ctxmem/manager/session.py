@@ -106,6 +106,11 @@ class SessionView:
 
 def exported(event: Event) -> dict[str, Any]:
     """An event as it is exported."""
+    return {**described(event), "message": chat.decode(event.raw)}
+
+
+def described(event: Event) -> dict[str, Any]:
+    """An event without its message."""
     return {
         "event_id": event.id,
         "seq": event.seq,
@@ -114,7 +119,7 @@ def exported(event: Event) -> dict[str, Any]:
         "parent_id": event.parent_id,
         "role": event.role,
         "origin": event.origin,
+        "request_id": event.request_id,
         "at": event.at,
         "complete": event.complete,
-        "message": chat.decode(event.raw),
     }

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from ctxmem import chat
 from ctxmem.ids import new_id
-from ctxmem.manager.session import SessionView
+from ctxmem.manager.session import SessionView, described
 from ctxmem.records import Batch, Event, Session
 from service.routes import shapes
 from service.routes.access import JsonBody, Manager, Parts, as_json, documented, shaped, threaded
@@ -113,4 +113,4 @@ def _all(view: SessionView) -> list[dict[str, Any]]:
 
 
 def _event(logged: Event) -> dict[str, Any]:
-    return {**shapes.event(logged), "message": msgspec.Raw(logged.raw)}
+    return {**described(logged), "message": msgspec.Raw(logged.raw)}

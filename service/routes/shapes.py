@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ctxmem.compressors.units import UnitName
 from ctxmem.manager import receipts
-from ctxmem.records import Erasure, Event, RequestRecord, Session
+from ctxmem.records import Erasure, RequestRecord, Session
 from ctxmem.types import Budget
 
 Text = Annotated[str, Field(max_length=256)]
@@ -124,22 +124,6 @@ def session(head: Session) -> dict[str, Any]:
         "branches": head.branches,
         "created_at": head.created_at,
         "updated_at": head.updated_at,
-    }
-
-
-def event(logged: Event) -> dict[str, Any]:
-    """An event on the wire, without its message."""
-    return {
-        "event_id": logged.id,
-        "seq": logged.seq,
-        "branch": logged.branch,
-        "depth": logged.depth,
-        "parent_id": logged.parent_id,
-        "role": logged.role,
-        "origin": logged.origin,
-        "request_id": logged.request_id,
-        "at": logged.at,
-        "complete": logged.complete,
     }
 
 
