@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -73,6 +73,8 @@ class Client:
             connection.request(method, path, body, {**kind, **self.headers, **headers})
             answer = connection.getresponse()
             return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+        except HTTPException as error:
+            raise ConnectionError(f"the server went away: {error}") from error
         finally:
             connection.close()
 
