@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctxmem import chat
-from ctxmem.compressors.compress import Compressed
 from ctxmem.compressors.compress import compress as _compress
+from ctxmem.compressors.outcome import Compressed
 from ctxmem.compressors.units import UnitName
 from ctxmem.manager.engine import scorer_named
 from ctxmem.ports import Counter, Scorer

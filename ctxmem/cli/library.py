@@ -47,7 +47,7 @@ class LibraryBackend:
             "text": done.text,
             "tokens_before": done.tokens_before,
             "tokens_after": done.tokens_after,
-            "dropped": [{"start": start, "end": end, "reason": reason} for start, end, reason in done.dropped],
+            "dropped": [{"start": cut.start, "end": cut.end, "reason": cut.why} for cut in done.dropped],
             "reason": done.reason,
         }
 

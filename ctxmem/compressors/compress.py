@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ctxmem import chat
 from ctxmem.compressors import content, eligible
+from ctxmem.compressors.budgets import Spend, spend
 from ctxmem.compressors.fit import Fit
+from ctxmem.compressors.outcome import Compressed, Cut, Watch
 from ctxmem.compressors.prune import Prune
+from ctxmem.compressors.relevance import Embeds
 from ctxmem.compressors.selective import prune_by_content
 from ctxmem.compressors.units import SPLITS, UnitName
-from ctxmem.errors import BudgetError, InvalidInput
+from ctxmem.errors import BudgetError, InvalidInput, ModelError, Unavailable
 from ctxmem.plan import ContextPlan, layout
-from ctxmem.ports import Counter, Scorer
+from ctxmem.ports import Counter, Scorer, TokenScores
 from ctxmem.types import Budget, Message
-
-Allow = Callable[[int], int]
-"""From the tokens before, the tokens allowed."""
 
 Cuts = Mapping[str, tuple[tuple[int, int], ...]]
 """By segment, the spans of its text that were left out."""
-
-Dropped = tuple[int, int, str]
-"""Start and end of what was left out, by character offsets in the source, and why."""
 
 _SHORTEST = 24
 _LEAST_KEPT = 0.33
@@ -33,24 +30,125 @@ _OLDEST = "oldest"
 
 
 @dataclass(frozen=True, slots=True)
-class Compressed:
-    """What came out.
+class Compressor:
+    """How texts and messages are compressed: all that stays the same from call to call.
+
+    A text is pruned by its units. Of messages, old user turns and tool results are pruned first, then whole turns leave,
+    oldest first. What cannot be brought under the budget comes back unchanged, with the reason.
 
     Attributes:
-        tokens_before: tokens of what came in.
-        tokens_after: tokens of what came out; never more.
-        dropped: what was left out. For messages, offsets count through the texts of all messages, one after the other.
-        reason: why everything stayed as it was; empty when it did not.
-        text: the text; None for messages.
-        messages: the messages, with the ids m0, m1, ... of their places in the source; None for a text.
+        counter: counts in the target model's tokens; messages with their chat template.
+        scorer: gives self-information.
+        fallback: scores when the scorer is out of reach or would miss the deadline; None: being out of reach is an
+            error.
+        embedder: finds what has to do with a query; None: by its words alone.
+        unit: what stays or goes as one.
+        deadline: seconds that scoring may take; None for no limit.
+
+    Raises:
+        InvalidInput: an unknown unit.
     """
 
-    tokens_before: int
-    tokens_after: int
-    dropped: tuple[Dropped, ...] = ()
-    reason: str = ""
-    text: str | None = None
-    messages: tuple[Message, ...] | None = None
+    counter: Counter
+    scorer: Scorer
+    fallback: Scorer | None = None
+    embedder: Embeds | None = None
+    unit: UnitName = "phrase"
+    deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.unit not in SPLITS:
+            raise InvalidInput(f"unit must be one of {', '.join(SPLITS)}; got {self.unit!r}", param="unit")
+
+    def __call__(
+        self,
+        source: str | Sequence[Message | Mapping[str, Any]],
+        budget: int | Spend,
+        *,
+        query: str = "",
+        watch: Watch | None = None,
+    ) -> Compressed:
+        """Shorten a text or messages.
+
+        Args:
+            source: the text; or messages, as `Message` or as decoded JSON.
+            budget: tokens allowed, as a number or as `Tokens`, `Ratio` or `Quality`.
+            query: what the text will be asked; what has to do with it stays first.
+            watch: told how far the work is; may stop it.
+
+        Raises:
+            InvalidInput: a budget out of range, a malformed message.
+            Unavailable: the scorer is out of reach and there is no fallback.
+        """
+        allowed = spend(budget)
+        if isinstance(source, str):
+            return self._text(source, allowed)
+        messages = tuple(
+            replace(message if isinstance(message, Message) else chat.parse(message, param=f"messages.{i}"), id=f"m{i}")
+            for i, message in enumerate(source)
+        )
+        return self._messages(messages, allowed)
+
+    def _text(self, source: str, budget: Spend) -> Compressed:
+        before = self.counter.texts([source])[0]
+        kind = content.kind(source)
+        fits = before <= budget.allow(before, kind)
+        if fits or kind in ("code", "data"):
+            return Compressed(before, before, reason="within_budget" if fits else kind, text=source)
+        scores, scored_by = self._scores([source])
+        (pruned,) = prune_by_content(
+            self._prune, [source], scores, lambda tokens: budget.allow(tokens, kind), self.counter
+        )
+        return Compressed(
+            pruned.tokens_before,
+            pruned.tokens_after,
+            tuple(Cut(start, end, _WHY) for start, end in pruned.dropped),
+            pruned.refusal,
+            text=pruned.text,
+            scored_by=scored_by,
+        )
+
+    def _messages(self, messages: tuple[Message, ...], budget: Spend) -> Compressed:
+        before = self.counter.request(messages)
+        allowed = budget.allow(before, "prose")
+        unchanged = Compressed(before, before, reason="within_budget", messages=messages)
+        if before <= allowed:
+            return unchanged
+        plan = layout(messages, Budget(max(1, allowed)), self.counter)
+        plan, cuts, scored_by = self._pruned(plan)
+        try:
+            plan = Fit()(plan)
+        except BudgetError:
+            return replace(unchanged, reason="budget_too_small")
+        return Compressed(before, plan.exact, tuple(_left_out(plan, cuts)), messages=plan.render(), scored_by=scored_by)
+
+    def _pruned(self, plan: ContextPlan) -> tuple[ContextPlan, Cuts, str]:
+        """The plan with its history shortened evenly, by as much as the budget asks for; what was cut; by which scorer."""
+        segments = eligible.history(plan, _SHORTEST)
+        if not segments:
+            return plan, {}, ""
+        texts = [segment.text for segment in segments]
+        share = max(_LEAST_KEPT, 1 - plan.overflow / max(1, sum(plan.count.texts(texts))))
+        scores, scored_by = self._scores(texts)
+        found = prune_by_content(self._prune, texts, scores, lambda tokens: int(share * tokens), plan.count)
+        cut = {segment.id: one for segment, one in zip(segments, found, strict=True) if not one.refusal}
+        if not cut:
+            return plan, {}, scored_by
+        plan = plan.rewrite({id: one.text for id, one in cut.items()}, step="compress", why=_WHY)
+        return plan, {id: one.dropped for id, one in cut.items()}, scored_by
+
+    @property
+    def _prune(self) -> Prune:
+        return Prune(self.unit, min_saved=1, min_share=0)
+
+    def _scores(self, texts: Sequence[str]) -> tuple[list[TokenScores], str]:
+        """Scores of all texts, and by what."""
+        try:
+            return self.scorer.score(texts, deadline=self.deadline), self.scorer.name
+        except (Unavailable, ModelError) as error:
+            if self.fallback is None:
+                raise
+            return self.fallback.score(texts), f"{self.fallback.name} ({error})"
 
 
 def compress(
@@ -58,101 +156,27 @@ def compress(
     *,
     counter: Counter,
     scorer: Scorer,
-    budget: int | None = None,
+    budget: int | Spend | None = None,
     ratio: float | None = None,
     unit: UnitName = "phrase",
 ) -> Compressed:
-    """Shorten a text or messages to a number of tokens.
-
-    A text is pruned by phrases. Of messages, old user turns and tool results are pruned first; then whole turns leave,
-    oldest first. What cannot be brought under the budget comes back unchanged, with the reason.
-
-    Args:
-        source: the text; or messages, as `Message` or as decoded JSON.
-        counter: counts in the target model's tokens; messages with their chat template.
-        scorer: gives self-information.
-        budget: tokens allowed.
-        ratio: share of the tokens to keep, in (0, 1]; give this or a budget.
-        unit: what stays or goes as one.
+    """Shorten a text or messages to a number of tokens, or to a share of them; `Compressor` has all the options.
 
     Raises:
         InvalidInput: both or none of budget and ratio, or one out of range; an unknown unit; a malformed message.
         Unavailable: the scorer is out of reach.
     """
-    if unit not in SPLITS:
-        raise InvalidInput(f"unit must be one of {', '.join(SPLITS)}; got {unit!r}", param="unit")
-    allow = _allowance(budget, ratio)
-    if isinstance(source, str):
-        return _text(source, allow, counter, Prune(unit, min_saved=1, min_share=0), scorer)
-    messages = tuple(
-        replace(message if isinstance(message, Message) else chat.parse(message, param=f"messages.{i}"), id=f"m{i}")
-        for i, message in enumerate(source)
-    )
-    return _messages(messages, allow, counter, Prune(unit, min_saved=1, min_share=0), scorer)
+    return Compressor(counter, scorer, unit=unit)(source, spend(budget, ratio=ratio))
 
 
-def _allowance(budget: int | None, ratio: float | None) -> Allow:
-    if (budget is None) == (ratio is None):
-        raise InvalidInput("give a budget or a ratio, one of them", param="budget")
-    if ratio is None:
-        limit = Budget(budget or 0).limit
-        return lambda before: limit
-    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1:
-        raise InvalidInput(f"ratio must be a share in (0, 1], got {ratio!r}", param="ratio")
-    return lambda before: int(ratio * before)
-
-
-def _text(source: str, allow: Allow, counter: Counter, prune: Prune, scorer: Scorer) -> Compressed:
-    before = counter.texts([source])[0]
-    fits = before <= allow(before)
-    if fits or (kind := content.kind(source)) in ("code", "data"):
-        return Compressed(before, before, reason="within_budget" if fits else kind, text=source)
-    (pruned,) = prune_by_content(prune, [source], scorer.score([source]), allow, counter)
-    dropped = tuple((start, end, _WHY) for start, end in pruned.dropped)
-    return Compressed(pruned.tokens_before, pruned.tokens_after, dropped, pruned.refusal, text=pruned.text)
-
-
-def _messages(
-    messages: tuple[Message, ...], allow: Allow, counter: Counter, prune: Prune, scorer: Scorer
-) -> Compressed:
-    before = counter.request(messages)
-    allowed = allow(before)
-    unchanged = Compressed(before, before, reason="within_budget", messages=messages)
-    if before <= allowed:
-        return unchanged
-    plan = layout(messages, Budget(max(1, allowed)), counter)
-    plan, cuts = _pruned(plan, prune, scorer)
-    try:
-        plan = Fit()(plan)
-    except BudgetError:
-        return replace(unchanged, reason="budget_too_small")
-    return Compressed(before, plan.exact, tuple(_left_out(plan, cuts)), messages=plan.render())
-
-
-def _pruned(plan: ContextPlan, prune: Prune, scorer: Scorer) -> tuple[ContextPlan, Cuts]:
-    """The plan with its history shortened evenly, by as much as the budget asks for; and what was cut by segment."""
-    segments = eligible.history(plan, _SHORTEST)
-    if not segments:
-        return plan, {}
-    texts = [segment.text for segment in segments]
-    share = max(_LEAST_KEPT, 1 - plan.overflow / max(1, sum(plan.count.texts(texts))))
-    scores = scorer.score(texts)
-    found = prune_by_content(prune, texts, scores, lambda tokens: int(share * tokens), plan.count)
-    cut = {segment.id: one for segment, one in zip(segments, found, strict=True) if not one.refusal}
-    if not cut:
-        return plan, {}
-    plan = plan.rewrite({id: one.text for id, one in cut.items()}, step="compress", why=_WHY)
-    return plan, {id: one.dropped for id, one in cut.items()}
-
-
-def _left_out(plan: ContextPlan, cuts: Cuts) -> Iterator[Dropped]:
+def _left_out(plan: ContextPlan, cuts: Cuts) -> Iterator[Cut]:
     kept = {segment.id for segment in plan.segments}
     offset = 0
     for segment in plan.original:
         if segment.kind in ("tool_call", "opaque"):
             continue
         if segment.id not in kept and segment.text:
-            yield offset, offset + len(segment.text), _OLDEST
+            yield Cut(offset, offset + len(segment.text), _OLDEST)
         elif segment.id in kept:
-            yield from ((offset + start, offset + end, _WHY) for start, end in cuts.get(segment.id, ()))
+            yield from (Cut(offset + start, offset + end, _WHY) for start, end in cuts.get(segment.id, ()))
         offset += len(segment.text)

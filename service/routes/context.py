@@ -8,8 +8,9 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from ctxmem import chat
-from ctxmem.compressors.compress import Compressed, compress
+from ctxmem.compressors.compress import compress
 from ctxmem.compressors.lexical import Lexical
+from ctxmem.compressors.outcome import Compressed
 from ctxmem.errors import Unavailable
 from ctxmem.ids import item_of_artifact
 from ctxmem.manager import Call, ContextManager
@@ -59,7 +60,7 @@ async def compressed(service: Parts, manager: Manager, body: JsonBody) -> Respon
                 **_outcome(done),
                 "tokens_before": done.tokens_before,
                 "tokens_after": done.tokens_after,
-                "dropped": [{"start": start, "end": end, "reason": why} for start, end, why in done.dropped],
+                "dropped": [{"start": cut.start, "end": cut.end, "reason": cut.why} for cut in done.dropped],
                 "item_id": item_id,
                 "reason": done.reason,
             }

@@ -31,9 +31,9 @@ class TestText:
     def test_says_what_was_dropped(self):
         """The dropped spans and the text make up the source."""
         result = small(PROSE, ratio=0.5)
-        dropped = sum(len(PROSE[start:end].split()) for start, end, _ in result.dropped)
+        dropped = sum(len(PROSE[cut.start : cut.end].split()) for cut in result.dropped)
         assert dropped == result.tokens_before - result.tokens_after
-        assert {reason for _, _, reason in result.dropped} == {"tells little"}
+        assert {cut.why for cut in result.dropped} == {"tells little"}
 
     @pytest.mark.parametrize(
         ("text", "how", "reason"),
@@ -89,7 +89,7 @@ class TestMessages:
         """When pruning is not enough."""
         result = small(turns(40, words=30), budget=300)
         assert result.tokens_after <= 300
-        assert "oldest" in {reason for _, _, reason in result.dropped}
+        assert "oldest" in {cut.why for cut in result.dropped}
         assert result.messages[1].role == "user"
 
     def test_offsets_count_through_all_texts(self):
@@ -101,7 +101,7 @@ class TestMessages:
         ]
         result = small(said, budget=10)
         whole = "".join(m["content"] for m in said)
-        assert [whole[a:b] for a, b, _ in result.dropped] == ["old words here", "yes"]
+        assert [whole[cut.start : cut.end] for cut in result.dropped] == ["old words here", "yes"]
         assert [m.text for m in result.messages] == ["q"]
 
     def test_tool_pairs_stay_pairs(self):
