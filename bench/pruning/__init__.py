@@ -1,0 +1,1 @@
+"""What `bench.compression` is made of: cases, rows, peers, measures."""
