@@ -33,8 +33,8 @@ _OLDEST = "oldest"
 class Compressor:
     """How texts and messages are compressed: all that stays the same from call to call.
 
-    A text is pruned by its units. Of messages, old user turns and tool results are pruned first, then whole turns leave,
-    oldest first. What cannot be brought under the budget comes back unchanged, with the reason.
+    A text is pruned by its units. Of messages, old user turns and tool results are pruned first; then whole turns
+    leave, oldest first. What cannot be brought under the budget comes back unchanged, with the reason.
 
     Attributes:
         counter: counts in the target model's tokens; messages with their chat template.
@@ -123,7 +123,7 @@ class Compressor:
         return Compressed(before, plan.exact, tuple(_left_out(plan, cuts)), messages=plan.render(), scored_by=scored_by)
 
     def _pruned(self, plan: ContextPlan) -> tuple[ContextPlan, Cuts, str]:
-        """The plan with its history shortened evenly, by as much as the budget asks for; what was cut; by which scorer."""
+        """The plan with its history shortened evenly, by as much as the budget asks for; what was cut; by what."""
         segments = eligible.history(plan, _SHORTEST)
         if not segments:
             return plan, {}, ""
