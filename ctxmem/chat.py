@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import Any
 
 from ctxmem.errors import InvalidInput
-from ctxmem.types import Message, Part
+from ctxmem.types import Message, Part, SegmentKind
 
 ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
 SYSTEM_ROLES = frozenset({"developer", "system"})
@@ -123,9 +123,9 @@ def reply(answer: str | Wire) -> Wire:
     return {"role": "assistant", **dumped}
 
 
-def build(role: str, text: str, *, id: str = "") -> Message:
+def build(role: str, text: str, *, id: str = "", kind: SegmentKind | None = None) -> Message:
     """A new message with one text."""
-    return Message(role, (Part("text", text),), id=id, raw=dump({"role": role, "content": text}))
+    return Message(role, (Part("text", text),), id=id, raw=dump({"role": role, "content": text}), kind=kind)
 
 
 def edit(message: Message, texts: Sequence[str | None]) -> Message:

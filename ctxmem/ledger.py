@@ -47,6 +47,7 @@ class LiveItem:
         header: whether it is one of the leading system messages.
         booked: whether the ledger has an entry for it.
         rewritten: whether `message` has other bytes than the event, pruned or as the client sends it now.
+        seat: where it stands among the depths, for what ctxmem put in; None where it was said.
     """
 
     message: Message
@@ -57,6 +58,12 @@ class LiveItem:
     header: bool = False
     booked: bool = False
     rewritten: bool = False
+    seat: float | None = None
+
+    @property
+    def place(self) -> tuple[bool, float]:
+        """Sorts the items of a branch into the order in which they are sent: the header, then by depth or seat."""
+        return not self.header, self.depth if self.seat is None else self.seat
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from ctxmem import chat
 from ctxmem.errors import TransformError
 from ctxmem.ports import Counter
 from ctxmem.report import Report
-from ctxmem.types import Action, Budget, Decision, Message, Part, Receipt, Segment, SegmentKind
+from ctxmem.types import NOBODY, Action, Budget, Decision, Message, Part, Receipt, Scope, Segment, SegmentKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class ContextPlan:
         fixed: tokens of the request that belong to no segment (tools, template, generation prompt).
         original: the segments as laid out.
         receipt: the stored account, once a manager has made one.
+        scope: whose context it is; transforms that look something up read it.
     """
 
     segments: tuple[Segment, ...]
@@ -44,6 +45,7 @@ class ContextPlan:
     fixed: int = 0
     original: tuple[Segment, ...] = ()
     receipt: Receipt | None = None
+    scope: Scope = NOBODY
 
     @property
     def tokens(self) -> int:
@@ -64,8 +66,8 @@ class ContextPlan:
     def query(self) -> str:
         """What is being asked: the text of the newest user message."""
         for segment in reversed(self.segments):
-            if segment.role == "user":
-                return "".join(s.text for s in self.segments if _owner(s) == _owner(segment) and s.kind == "text")
+            if segment.role == "user" and not segment.ours:
+                return "".join(s.text for s in self.segments if owner(s) == owner(segment) and s.kind == "text")
         return ""
 
     @property
@@ -76,7 +78,7 @@ class ContextPlan:
     def render(self) -> tuple[Message, ...]:
         """The messages to send; an untouched message keeps its bytes."""
         by_id = {message.id: message for message in self.sources}
-        return tuple(_message(list(group), by_id.get(owner)) for owner, group in groupby(self.segments, key=_owner))
+        return tuple(_message(list(group), by_id.get(name)) for name, group in groupby(self.segments, key=owner))
 
     def messages(self) -> list[dict[str, Any]]:
         """The messages to send, in the OpenAI chat shape."""
@@ -201,7 +203,7 @@ def layout(
         frozen: ids of messages that were sent before and must be replayed as they are.
         shortened: ids of messages whose text is already a shortened form.
     """
-    newest = next((message.id for message in reversed(messages) if message.role == "user"), "")
+    newest = next((m.id for m in reversed(messages) if m.role == "user" and m.kind is None), "")
     groups = _groups(messages)
     segments = tuple(
         replace(
@@ -228,6 +230,8 @@ def _segments(message: Message, cost: int, count: Counter) -> Iterable[Segment]:
 
 
 def _kind(message: Message, part: Part) -> SegmentKind:
+    if message.kind is not None:
+        return message.kind
     if message.role in chat.SYSTEM_ROLES:
         return "system"
     if part.kind != "text":
@@ -252,7 +256,8 @@ def _groups(messages: Sequence[Message]) -> dict[str, str]:
     return groups
 
 
-def _owner(segment: Segment) -> str:
+def owner(segment: Segment) -> str:
+    """Id of the message that the segment is a piece of; its own id when it is no piece."""
     return segment.id.rpartition(":")[0] or segment.id
 
 

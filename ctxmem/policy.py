@@ -34,34 +34,46 @@ class Policy:
     low: float = LOW
 
 
-def _none(scorer: Scorer, deadline: float) -> Policy:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a policy's transforms work with; the manager has it ready.
+
+    Attributes:
+        scorer: self-information.
+        deadline: seconds that shortening what has just arrived may take; an epoch may take ten times that.
+    """
+
+    scorer: Scorer
+    deadline: float = 0.15
+
+
+def _none(parts: Parts) -> Policy:
     """Nothing is shortened; whole turns leave, oldest first, when the budget forces it."""
-    del scorer, deadline
+    del parts
     return Policy("none", (), (resolve("fit")(low=LOW),))
 
 
-def _balanced(scorer: Scorer, deadline: float) -> Policy:
+def _balanced(parts: Parts) -> Policy:
     """Fresh tool results are shortened as they arrive; at an epoch old turns are shortened, then the oldest leave."""
     selective: Callable[..., Any] = resolve("selective")
-    arrival = selective(scorer=scorer, deadline=deadline)
-    epoch = selective(scorer=scorer, min_tokens=24, target=LOW, deadline=_EPOCH_PATIENCE * deadline)
+    arrival = selective(scorer=parts.scorer, deadline=parts.deadline)
+    epoch = selective(scorer=parts.scorer, min_tokens=24, target=LOW, deadline=_EPOCH_PATIENCE * parts.deadline)
     return Policy("balanced", (arrival,), (epoch, resolve("fit")(low=LOW)))
 
 
 _EPOCH_PATIENCE = 10
 """Deadlines an epoch may take: it is rare, and what it decides stays."""
 
-POLICIES: dict[str, Callable[[Scorer, float], Policy]] = {"none": _none, "balanced": _balanced}
-"""Name to builder; a builder takes the scorer that the policy's transforms share, and the deadline in seconds."""
+POLICIES: dict[str, Callable[[Parts], Policy]] = {"none": _none, "balanced": _balanced}
+"""Name to builder; a builder takes the parts that the policy's transforms share."""
 
 
-def policy(name: str, scorer: Scorer, *, deadline: float = 0.15) -> Policy:
+def policy(name: str, parts: Parts) -> Policy:
     """The policy behind a name.
 
     Args:
         name: what the caller asked for.
-        scorer: self-information for its transforms.
-        deadline: seconds that shortening what has just arrived may take; an epoch may take ten times that.
+        parts: what its transforms work with.
 
     Raises:
         InvalidInput: nobody knows the name.
@@ -69,4 +81,4 @@ def policy(name: str, scorer: Scorer, *, deadline: float = 0.15) -> Policy:
     build = POLICIES.get(name)
     if build is None:
         raise InvalidInput(f"unknown policy {name!r}; known: {', '.join(sorted(POLICIES))}", param="policy")
-    return build(scorer, deadline)
+    return build(parts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ctxmem.types import Verdict
+from ctxmem.types import OURS, SegmentKind, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Event:
         chain: hash of the history up to and with this event, 16 bytes.
         role: the message's role.
         raw: the message's JSON exactly as it came.
-        origin: `client`, `upstream` (an answer we relayed) or `ctxmem`.
+        origin: `client`, `upstream` (an answer we relayed), or `ctxmem:` and the kind of segment that ctxmem put in.
         request_id: request that brought it; None when appended directly.
         at: seconds since 1970.
         complete: False when an answer was cut off before its end.
@@ -46,6 +46,12 @@ class Event:
     request_id: str | None
     at: float
     complete: bool = True
+
+    @property
+    def kind(self) -> SegmentKind | None:
+        """What ctxmem put it in as; None for what was said."""
+        named = self.origin.partition(":")[2]
+        return next((kind for kind in OURS if kind == named), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,8 @@ class LedgerEntry:
         tokens_before: its cost in full.
         tokens_after: its cost as rendered.
         rendered: the message's JSON as sent when it is not the original; None otherwise.
+        seat: where it stands among the branch's depths, for what ctxmem put in; None where it was said.
+        into: the event that stands for it since it was folded or consolidated; None otherwise.
     """
 
     session_id: str
@@ -135,6 +143,8 @@ class LedgerEntry:
     tokens_before: int = 0
     tokens_after: int = 0
     rendered: bytes | None = None
+    seat: float | None = None
+    into: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

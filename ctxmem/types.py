@@ -17,6 +17,9 @@ SegmentKind = Literal["system", "text", "tool_call", "tool_result", "opaque", "s
 Verdict = Literal["kept", "pruned", "folded", "consolidated", "retrieved", "dropped", "memory"]
 Action = Literal["prune", "fold", "consolidate", "retrieve", "drop", "memory", "skip"]
 
+OURS: frozenset[SegmentKind] = frozenset({"state", "retrieved", "fold"})
+"""Kinds of what ctxmem puts into a context: nobody said it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -43,6 +46,7 @@ class Message:
         tool_call_id: for a tool's answer, the call it answers.
         tool_call_ids: for an assistant message, the calls it makes.
         raw: the JSON bytes as they came; None when the message was built or edited here.
+        kind: `state`, `retrieved` or `fold` for what ctxmem put in; None for what was said.
     """
 
     role: str
@@ -52,6 +56,7 @@ class Message:
     tool_call_id: str | None = None
     tool_call_ids: tuple[str, ...] = ()
     raw: bytes | None = None
+    kind: SegmentKind | None = None
 
     @property
     def text(self) -> str:
@@ -93,6 +98,35 @@ class Segment:
     def locked(self) -> bool:
         """Whether the verbs refuse to change it."""
         return self.pinned or self.frozen
+
+    @property
+    def ours(self) -> bool:
+        """Whether ctxmem put it in: nobody said it."""
+        return self.kind in OURS
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose context a plan is; empty for a plan that belongs to nobody.
+
+    Attributes:
+        tenant: whose data may be read.
+        session_id: the session.
+        user_id: whose session it is; empty when nobody said.
+        branch: the session's branch.
+        turn: the request's turn in the session, from 1.
+        depth: events of the branch that the plan is laid out from, those of this request included.
+    """
+
+    tenant: str = ""
+    session_id: str = ""
+    user_id: str = ""
+    branch: int = 0
+    turn: int = 0
+    depth: int = 0
+
+
+NOBODY = Scope()
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ def _turns(segments: Sequence[Segment]) -> Iterator[list[_Group]]:
     members: dict[str, list[Segment]] = {}
     for segment in segments:
         members.setdefault(segment.group or segment.id, []).append(segment)
-    newest = next((s.group or s.id for s in reversed(segments) if s.role == "user"), "")
+    newest = next((s.group or s.id for s in reversed(segments) if s.role == "user" and not s.ours), "")
     kept = {newest, segments[-1].group or segments[-1].id} if segments else set()
     turn: list[_Group] = []
     running = False

@@ -19,7 +19,7 @@ from ctxmem.manager.engine import Engine, open_engine
 from ctxmem.manager.session import SessionView
 from ctxmem.manager.writes import Writes
 from ctxmem.plan import ContextPlan
-from ctxmem.policy import Policy, policy
+from ctxmem.policy import Parts, Policy, policy
 from ctxmem.ports import Scorer
 from ctxmem.records import Erasure, RequestRecord
 from ctxmem.types import Budget, Message, Receipt
@@ -64,7 +64,7 @@ class ContextManager:
         *,
         tenant: str = "default",
         model: str = "",
-        policy: str = "balanced",
+        policy: str | Policy = "balanced",
         scorer: str = "lexical",
         redis_url: str | None = None,
     ) -> None:
@@ -74,7 +74,7 @@ class ContextManager:
             url: the database, or an engine that is already open; `sqlite://` keeps nothing.
             tenant: whose data this manager sees.
             model: target model when a call names none; decides how tokens are counted. Empty means an estimate.
-            policy: name of the policy when a call names none.
+            policy: the policy when a call names none: its name, or one of your own.
             scorer: `lexical`, or a language model by packaged name, path or hub id.
             redis_url: a shared cache; None keeps it in this process.
         """
@@ -82,22 +82,23 @@ class ContextManager:
         self.engine = opened
         self.tenant = tenant
         self._model = model
-        self._policy = policy
+        self._policy = policy.name if isinstance(policy, Policy) else policy
+        self._own = policy if isinstance(policy, Policy) else None
         self._scorer: Scorer = opened.scorer
         if not isinstance(opened.scorer, Lexical):
             self._scorer = Remembered(opened.scorer, opened.cache, tenant, opened.background)
-        self._policies: dict[str, Policy] = {}
+        self._policies = {self._own.name: self._own} if self._own is not None else {}
         self.writes = Writes(opened, tenant)
         self._recent: OrderedDict[str, RequestRecord] = OrderedDict()
         self._last: OrderedDict[str, str] = OrderedDict()
         self._siblings: dict[str, ContextManager] = {tenant: self}
-        self._policy_named(policy)
+        self._policy_named(self._policy)
 
     def for_tenant(self, tenant: str) -> ContextManager:
         """The same manager in another tenant's scope."""
         known = self._siblings.get(tenant)
         if known is None:
-            known = ContextManager(self.engine, tenant=tenant, model=self._model, policy=self._policy)
+            known = ContextManager(self.engine, tenant=tenant, model=self._model, policy=self._own or self._policy)
             known._siblings = self._siblings
             while len(self._siblings) >= _MOST_TENANTS:
                 self._siblings.pop(next(iter(self._siblings)))
@@ -111,7 +112,7 @@ class ContextManager:
             InvalidInput: nobody knows the name.
         """
         if name not in self._policies:
-            self._policies[name] = policy(name, self._scorer, deadline=self.engine.deadline)
+            self._policies[name] = policy(name, Parts(self._scorer, self.engine.deadline))
         return self._policies[name]
 
     def prepare(

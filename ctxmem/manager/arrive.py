@@ -49,7 +49,7 @@ class Arrival:
 
 
 @dataclass(slots=True)
-class _Log:
+class Log:
     """Appends messages to a branch: the tip moves, events and items pile up."""
 
     session: Session
@@ -57,10 +57,13 @@ class _Log:
     events: list[Event] = field(default_factory=list)
     items: list[LiveItem] = field(default_factory=list)
 
-    def add(self, message: Message, *, header: bool = False, origin: str = "client") -> None:
-        """Append one message. A header is no part of the conversation's chain: its tip stays where it is."""
-        parent = self.branch.tip_chain
-        before = link(parent, seed("header", str(self.session.events))) if header else parent
+    def add(self, message: Message, *, header: bool = False, seat: float | None = None, origin: str = "client") -> None:
+        """Append one message.
+
+        A header, or what ctxmem put in at a seat, is no part of the conversation's chain: its tip stays where it is.
+        """
+        parent, aside = self.branch.tip_chain, header or seat is not None
+        before = link(parent, seed("header", str(self.session.events))) if aside else parent
         hash = link(before, identity(message.raw or b""))
         event = Event(
             id=new_id("ev"),
@@ -77,10 +80,11 @@ class _Log:
             at=time.time(),
         )
         self.session = replace(self.session, events=self.session.events + 1)
-        tip = parent if header else hash
+        tip = parent if aside else hash
         self.branch = replace(self.branch, depth=event.depth + 1, tip_id=event.id, tip_chain=tip)
         self.events.append(event)
-        self.items.append(LiveItem(replace(message, id=event.id), hash, event.depth, header=header))
+        item = LiveItem(replace(message, id=event.id), hash, event.depth, header=header, seat=seat)
+        self.items.append(item)
 
 
 def arrive(call: Call, tenant: str, hot: HotStates, store: Store) -> Arrival:
@@ -104,14 +108,14 @@ def arrive(call: Call, tenant: str, hot: HotStates, store: Store) -> Arrival:
         hashes, new = _delta(call, live, names)
     else:
         live, new = _full(hashes, live, root, tenant, hot, store)
-    log = _Log(replace(session, style=_shown(style, session, rest), branch=live.branch.number), live.branch)
+    log = Log(replace(session, style=_shown(style, session, rest), branch=live.branch.number), live.branch)
     superseded = _log_header(header, live, log, keep=style == "delta" and not header)
     for message in rest[new:]:
         log.add(message)
     sent_now = dict(zip(hashes, rest, strict=True)) if style == "full" else {}
     gone = {item.message.id for item in superseded}
     kept = [_as_sent_now(item, sent_now) for item in live.items if item.message.id not in gone]
-    items = sorted([*kept, *log.items], key=lambda item: not item.header)
+    items = sorted([*kept, *log.items], key=lambda item: item.place)
     if not any(not item.header for item in items) and not header:
         raise InvalidInput("messages must not be empty", param="messages")
     branches = max(log.session.branches, live.branch.number + 1)
@@ -122,7 +126,7 @@ def arrive(call: Call, tenant: str, hot: HotStates, store: Store) -> Arrival:
 
 def follow(live: Live, message: Message, *, origin: str) -> tuple[Session, Branch, Event, LiveItem]:
     """Append one message to a branch: the session's and the branch's new values, the event and its item."""
-    log = _Log(live.session, live.branch)
+    log = Log(live.session, live.branch)
     leads = message.role in chat.SYSTEM_ROLES and all(item.header for item in live.items)
     log.add(message, header=leads, origin=origin)
     return log.session, log.branch, log.events[0], log.items[0]
@@ -220,7 +224,7 @@ def _full(hashes: list[bytes], live: Live, root: bytes, tenant: str, hot: HotSta
 def _delta(call: Call, live: Live, names: Sequence[bytes]) -> tuple[list[bytes], int]:
     """Chain hashes of messages that come after the tip, and how many of them a retry has logged before."""
     if call.retry:
-        said = [item for item in live.items if not item.header]
+        said = [item for item in live.items if not item.header and item.seat is None]
         tail, before = said[-len(names) :], said[: -len(names)]
         hashes = [item.chain for item in tail]
         if hashes == chain(before[-1].chain if before else seed("session", live.session.id), names):
@@ -228,7 +232,7 @@ def _delta(call: Call, live: Live, names: Sequence[bytes]) -> tuple[list[bytes],
     return chain(live.branch.tip_chain, names), 0
 
 
-def _log_header(header: Sequence[Message], live: Live, log: _Log, *, keep: bool) -> tuple[LiveItem, ...]:
+def _log_header(header: Sequence[Message], live: Live, log: Log, *, keep: bool) -> tuple[LiveItem, ...]:
     """Log system messages that changed; returns the items they take the place of."""
     old = [item for item in live.items if item.header]
     if keep or [identity(i.message.raw or b"") for i in old] == [identity(m.raw or b"") for m in header]:

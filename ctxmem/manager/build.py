@@ -12,15 +12,17 @@ from itertools import groupby
 from ctxmem.errors import BudgetError
 from ctxmem.ids import new_id
 from ctxmem.ledger import Live, LiveItem, fingerprint, gain, surroundings
+from ctxmem.manager.adopt import adopt
 from ctxmem.manager.arrive import Arrival
 from ctxmem.manager.calls import Call
+from ctxmem.manager.hot import is_gone
 from ctxmem.plan import ContextPlan, layout
 from ctxmem.policy import Policy
 from ctxmem.ports import Counter
 from ctxmem.records import Batch, LedgerEntry, RequestRecord
 from ctxmem.report import stable_prefix
 from ctxmem.transform import run
-from ctxmem.types import UNLIMITED, Budget, Decision, Message, Verdict
+from ctxmem.types import UNLIMITED, Budget, Decision, Message, Scope, Verdict
 
 _VERDICTS: Mapping[str, Verdict] = {
     "drop": "dropped",
@@ -67,15 +69,23 @@ def build(call: Call, arrival: Arrival, policy: Policy, counter: Counter) -> Bui
     started = time.perf_counter()
     laid = _lay_out(call, arrival, counter)
     reduced = _reduce(laid, call, arrival, policy)
-    plan = reduced.plan
+    plan, arrival, into = adopt(reduced.plan, arrival)
+    reduced = replace(reduced, plan=plan)
     messages = plan.render()
     request = _request(call, arrival, reduced, messages)
     request = replace(request, policy=policy.name, timings={"plan_ms": _milliseconds(started)})
     entries, items = _book(laid, plan, messages, arrival)
     entries = tuple(
-        replace(e, session_id=request.session_id, branch=request.branch, turn=request.turn) for e in entries
+        replace(
+            entry,
+            session_id=request.session_id,
+            branch=request.branch,
+            turn=request.turn,
+            into=into.get(entry.event_id) if is_gone(entry) else None,
+        )
+        for entry in entries
     )
-    gone = arrival.live.gone + sum(e.tokens_before for e in entries if e.decision not in ("kept", "pruned"))
+    gone = arrival.live.gone + sum(e.tokens_before for e in entries if is_gone(e))
     live = Live(
         session=replace(
             arrival.session, revision=arrival.session.revision + 1, turn=request.turn, updated_at=request.at
@@ -145,7 +155,7 @@ def _budget(call: Call, counter: Counter) -> Budget:
 
 def _lay_out(call: Call, arrival: Arrival, counter: Counter) -> ContextPlan:
     items = arrival.items
-    return layout(
+    plan = layout(
         [item.message for item in items],
         _budget(call, counter),
         counter,
@@ -153,6 +163,12 @@ def _lay_out(call: Call, arrival: Arrival, counter: Counter) -> ContextPlan:
         frozen={item.message.id for item in items if item.booked},
         shortened={item.message.id for item in items if item.pruned},
     )
+    return replace(plan, scope=_scope(call, arrival))
+
+
+def _scope(call: Call, arrival: Arrival) -> Scope:
+    session, branch = arrival.session, arrival.branch
+    return Scope(call.tenant, session.id, session.user_id, branch.number, session.turn + 1, branch.depth)
 
 
 def _reduce(plan: ContextPlan, call: Call, arrival: Arrival, policy: Policy) -> _Reduced:
@@ -206,10 +222,11 @@ def _book(
     items = []
     for item in arrival.items:
         event_id = item.message.id
-        item = replace(item, before=item.before or full[event_id])
+        item = item if item.seat is not None else replace(item, before=item.before or full[event_id])
         sent = rendered.get(event_id)
         if sent is None or sent.raw != booked.get(event_id):
-            entries.append(_entry(item, sent, edits.get(event_id), now.get(event_id, 0)))
+            entry = _entry(item, sent, edits.get(event_id), now.get(event_id, 0))
+            entries.append(replace(entry, seat=item.seat))
         if sent is not None:
             pruned = item.pruned or sent.raw != item.message.raw
             rewritten = pruned or item.rewritten or (item.booked and sent.raw != booked.get(event_id))
@@ -224,6 +241,10 @@ def _entry(item: LiveItem, sent: Message | None, edit: Decision | None, tokens: 
         verdict: Verdict = _VERDICTS.get(edit.action, "dropped") if edit is not None else "dropped"
         stage, why = (edit.step, edit.why) if edit is not None else ("", "")
         return LedgerEntry("", 0, 0, event_id, verdict, stage, why, item.before, 0)
+    if item.seat is not None and not item.booked:
+        put: Verdict = "retrieved" if item.message.kind == "retrieved" else "kept"
+        stage, why = (edit.step, edit.why) if edit is not None else ("", "")
+        return LedgerEntry("", 0, 0, event_id, put, stage, why, 0, tokens)
     if edit is not None and sent.raw != item.message.raw:
         return LedgerEntry("", 0, 0, event_id, "pruned", edit.step, edit.why, item.before, tokens, sent.raw)
     stage = "header" if item.header else ""
@@ -239,7 +260,7 @@ def _costs(plan: ContextPlan) -> dict[str, int]:
 
 def _parts(plan: ContextPlan, tokens: int) -> dict[str, int]:
     """Tokens by part; they add up to `tokens`. The template's own share counts as tools, else as system."""
-    newest = next((s.group for s in reversed(plan.segments) if s.role == "user"), None)
+    newest = next((s.group for s in reversed(plan.segments) if s.role == "user" and not s.ours), None)
     parts = dict.fromkeys(("system", "tools", "state", "retrieved", "history", "query"), 0)
     parts["tools" if plan.tools else "system"] = plan.fixed
     for segment in plan.segments:

@@ -27,6 +27,7 @@ class Call:
         history: `full` when the messages are all history, `delta` when they are only what is new.
         retry: the caller says it has sent this before.
         cache: how the upstream prices its prompt cache.
+        tenant: whose call it is; the manager says.
     """
 
     messages: tuple[Message, ...]
@@ -41,6 +42,7 @@ class Call:
     history: Literal["auto", "full", "delta"] = "auto"
     retry: bool = False
     cache: CacheTerms = field(default_factory=CacheTerms)
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,10 @@ from ctxmem import chat
 from ctxmem.ledger import Live, LiveItem, fingerprint, surroundings
 from ctxmem.ports import Cache, Store
 from ctxmem.records import Branch, Event, LedgerEntry, Session
+from ctxmem.types import Message
 
 _TTL_SECONDS = 3600.0
+_SHAPE = 2  # of the states in the shared cache; processes of an older ctxmem may share it
 
 
 class HotStates:
@@ -94,7 +96,7 @@ class HotStates:
         """The state from the shared cache, if it is the session's present one."""
         found = self._cache.get(tenant, _cache_key(session.id, number))
         state = json.loads(found) if found else {}
-        if state.get("revision") != session.revision:
+        if state.get("revision") != session.revision or state.get("shape") != _SHAPE:
             return None
         branch = self._store.branch(tenant, session.id, number)
         events = {e.id: e for e in self._store.events_by_id(tenant, [item[0] for item in state["items"]])}
@@ -113,7 +115,7 @@ class HotStates:
         leading = {e.id for e in takewhile(lambda e: e.role in chat.SYSTEM_ROLES, events)}
         live_events = [e for e in events if e.id not in entries or not is_gone(entries[e.id])]
         items = [_booked(e, entries.get(e.id), leads=e.id in leading) for e in live_events]
-        items.sort(key=lambda item: not item.header)
+        items.sort(key=lambda item: item.place)
         live = Live(session, branch, tuple(items), gone=gone)
         request = self._store.request(tenant, branch.request_id) if branch.request_id else None
         if request is None:
@@ -139,11 +141,16 @@ def rendering(event: Event, entries: Mapping[str, LedgerEntry]) -> bytes:
     return entry.rendered if entry is not None and entry.rendered is not None else event.raw
 
 
+def said(event: Event, rendered: bytes | None = None) -> Message:
+    """The event as a message, with other bytes than its own when it goes out so."""
+    return replace(chat.parse(rendered or event.raw), id=event.id, kind=event.kind)
+
+
 def _booked(event: Event, entry: LedgerEntry | None, *, leads: bool) -> LiveItem:
     if entry is None:
-        return LiveItem(replace(chat.parse(event.raw), id=event.id), event.chain, event.depth, header=leads)
+        return LiveItem(said(event), event.chain, event.depth, header=leads)
     return LiveItem(
-        message=replace(chat.parse(entry.rendered or event.raw), id=event.id),
+        message=said(event, entry.rendered),
         chain=event.chain,
         depth=event.depth,
         before=entry.tokens_before,
@@ -151,14 +158,15 @@ def _booked(event: Event, entry: LedgerEntry | None, *, leads: bool) -> LiveItem
         header=entry.stage == "header",
         booked=True,
         rewritten=entry.rendered is not None,
+        seat=entry.seat,
     )
 
 
 def _item(event: Event, row: list[Any]) -> LiveItem:
     """The item that `_dump` wrote as `row`."""
-    _, before, pruned, header, booked, text = row
-    message = replace(chat.parse(text.encode() if text is not None else event.raw), id=event.id)
-    return LiveItem(message, event.chain, event.depth, before, pruned, header, booked, text is not None)
+    _, before, pruned, header, booked, seat, text = row
+    message = said(event, text.encode() if text is not None else None)
+    return LiveItem(message, event.chain, event.depth, before, pruned, header, booked, text is not None, seat)
 
 
 def _size(live: Live) -> int:
@@ -170,13 +178,18 @@ def _cache_key(session_id: str, number: int) -> str:
     return f"live:{session_id}:{number}"
 
 
+def _changed(message: Message) -> str:
+    return (message.raw or b"").decode()
+
+
 def _dump(live: Live) -> bytes:
     """Compact JSON: ids and what the ledger changed; the originals stay in the store."""
     items = [
-        [i.message.id, i.before, i.pruned, i.header, i.booked, (i.message.raw or b"").decode() if i.rewritten else None]
+        [i.message.id, i.before, i.pruned, i.header, i.booked, i.seat, _changed(i.message) if i.rewritten else None]
         for i in live.items
     ]
     state = {
+        "shape": _SHAPE,
         "revision": live.session.revision,
         "items": items,
         "sent": [[h.hex(), tokens] for h, tokens in live.sent],

@@ -14,7 +14,7 @@ from ctxmem.ledger import Live, LiveItem
 from ctxmem.manager.arrive import Arrival
 from ctxmem.manager.build import build, rendered_sha
 from ctxmem.manager.calls import Call, Replay
-from ctxmem.manager.hot import is_gone, rendering
+from ctxmem.manager.hot import is_gone, rendering, said
 from ctxmem.policy import Policy
 from ctxmem.ports import Counter, Store
 from ctxmem.records import Branch, Event, LedgerEntry, RequestRecord, Session
@@ -85,8 +85,8 @@ def items(events: Sequence[Event], entries: Mapping[str, LedgerEntry]) -> tuple[
 def rendered(events: Sequence[Event], entries: Mapping[str, LedgerEntry]) -> tuple[Message, ...]:
     """The messages as they were sent: the header first, then what was live, in order."""
     live = [event for event in events if event.id not in entries or not is_gone(entries[event.id])]
-    live.sort(key=lambda event: event.id not in entries or entries[event.id].stage != "header")
-    return tuple(replace(chat.parse(rendering(event, entries)), id=event.id) for event in live)
+    live.sort(key=lambda event: _place(event, entries.get(event.id)))
+    return tuple(said(event, rendering(event, entries)) for event in live)
 
 
 def rebuilt(
@@ -102,7 +102,8 @@ def rebuilt(
     Raises:
         BudgetError: the pinned minimum does not fit.
     """
-    messages = tuple(replace(chat.parse(event.raw), id=event.id) for event in events)
+    events = [event for event in events if event.kind is None]
+    messages = tuple(said(event) for event in events)
     fresh = [
         LiveItem(m, e.chain, e.depth, header=m.role in chat.SYSTEM_ROLES) for m, e in zip(messages, events, strict=True)
     ]
@@ -121,6 +122,13 @@ def rebuilt(
 def is_identical(request: RequestRecord, messages: tuple[Message, ...]) -> bool:
     """Whether the messages are byte for byte those that were sent."""
     return rendered_sha(messages) == request.rendered_sha
+
+
+def _place(event: Event, entry: LedgerEntry | None) -> tuple[bool, float]:
+    """Sorts events into the order in which they were sent; as `LiveItem.place`."""
+    if entry is None:
+        return True, event.depth
+    return entry.stage != "header", event.depth if entry.seat is None else entry.seat
 
 
 def _item(event: Event, entry: LedgerEntry | None) -> Item:

@@ -36,6 +36,7 @@ class Writes:
 
     def build(self, call: Call, plan: Callable[[Arrival], Built]) -> Built:
         """Log a call and the context planned for it."""
+        call = replace(call, tenant=self.tenant)
 
         def attempt() -> Built:
             arrival = arrive(call, self.tenant, self.engine.hot, self.engine.store)
@@ -92,7 +93,9 @@ class Writes:
     def _sibling(self, live: Live, request: RequestRecord, message: Message) -> tuple[Live, str | None]:
         """The branch to answer on, a new one when others have moved past; or the event that is this very answer."""
         seen = self.engine.store.history(self.tenant, request.session_id, request.branch, stop=request.depth)
-        tip = next((event for event in reversed(seen) if event.role not in chat.SYSTEM_ROLES), None)
+        tip = next(
+            (event for event in reversed(seen) if event.role not in chat.SYSTEM_ROLES and event.kind is None), None
+        )
         root = seed("session", request.session_id)
         hash = link(tip.chain if tip is not None else root, identity(message.raw or b""))
         known = self.engine.store.known(self.tenant, [hash], request.session_id)

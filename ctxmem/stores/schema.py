@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """Revision of `migrations` that these tables are at."""
 
 metadata = MetaData(
@@ -138,6 +138,8 @@ ledger = Table(
     _number("tokens_before"),
     _number("tokens_after"),
     _bytes("rendered", nullable=True),
+    Column("seat", Float(53), nullable=True),
+    _text("into", nullable=True),
     sqlite_with_rowid=False,
 )
 
