@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctxmem import chat
-from ctxmem.compressors.compress import compress as _compress
-from ctxmem.compressors.outcome import Compressed
-from ctxmem.compressors.units import UnitName
 from ctxmem.manager.engine import scorer_named
 from ctxmem.ports import Counter, Scorer
 from ctxmem.types import Message
+
+if TYPE_CHECKING:
+    from ctxmem.compressors.outcome import Compressed
+    from ctxmem.compressors.units import UnitName
 
 Source = str | Sequence[Mapping[str, Any] | Message]
 """A text, or messages in the OpenAI chat shape."""
@@ -59,9 +60,11 @@ def compress(
         InvalidInput: the source or a number is wrong.
         ModelError: a model that was asked for is missing.
     """
+    from ctxmem.compressors.compress import compress as shorten
+
     chosen = scorer_named(scorer) if isinstance(scorer, str) else scorer
     text_or_messages = source if isinstance(source, str) else chat.parse_all(source)
-    return _compress(text_or_messages, budget=budget, ratio=ratio, counter=_counter(model), scorer=chosen, unit=unit)
+    return shorten(text_or_messages, budget=budget, ratio=ratio, counter=_counter(model), scorer=chosen, unit=unit)
 
 
 def _counter(model: str) -> Counter:

@@ -8,8 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from ctxmem import chat
-from ctxmem.compressors.lexical import Lexical
-from ctxmem.compressors.remembered import Remembered
 from ctxmem.errors import Conflict, InvalidInput, NotFound
 from ctxmem.ids import parse_item
 from ctxmem.manager import receipts
@@ -24,7 +22,7 @@ from ctxmem.ports import Scorer
 from ctxmem.records import Erasure, RequestRecord
 from ctxmem.types import Budget, Message, Receipt
 
-__all__ = ["Appended", "Call", "ContextManager", "Prepared", "Replay", "SessionView"]
+__all__ = ["Appended", "Call", "ContextManager", "Prepared", "Replay", "Scorer", "SessionView"]
 
 Messages = Sequence[Mapping[str, Any] | Message]
 """Messages in the OpenAI chat shape."""
@@ -84,9 +82,7 @@ class ContextManager:
         self._model = model
         self._policy = policy.name if isinstance(policy, Policy) else policy
         self._own = policy if isinstance(policy, Policy) else None
-        self._scorer: Scorer = opened.scorer
-        if not isinstance(opened.scorer, Lexical):
-            self._scorer = Remembered(opened.scorer, opened.cache, tenant, opened.background)
+        self._scorer = opened.scorer_for(tenant)
         self._policies = {self._own.name: self._own} if self._own is not None else {}
         self.writes = Writes(opened, tenant)
         self._recent: OrderedDict[str, RequestRecord] = OrderedDict()
@@ -179,8 +175,7 @@ class ContextManager:
         self._remember(request)
         if built.refused is not None and call.mode == "on":
             raise built.refused
-        if isinstance(self._scorer, Remembered):
-            self._scorer.ahead(_arrived(built))
+        self.engine.score_ahead(self._scorer, lambda: _arrived(built))
         messages = built.messages if call.mode == "on" else call.messages
         return Prepared(
             request_id=request.id,

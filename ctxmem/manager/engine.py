@@ -52,6 +52,21 @@ class Engine:
         """The lock that orders this process's writes to a session."""
         return self.locks[hash((tenant, session_id)) % _STRIPES]
 
+    def scorer_for(self, tenant: str) -> Scorer:
+        """The scorer, remembering what it scored for the tenant unless it is as quick as looking that up."""
+        from ctxmem.compressors.lexical import Lexical
+        from ctxmem.compressors.remembered import Remembered
+
+        quick = isinstance(self.scorer, Lexical)
+        return self.scorer if quick else Remembered(self.scorer, self.cache, tenant, self.background)
+
+    def score_ahead(self, scorer: Scorer, texts: Callable[[], list[str]]) -> None:
+        """Score texts in the background, where that saves time later."""
+        from ctxmem.compressors.remembered import Remembered
+
+        if isinstance(scorer, Remembered):
+            scorer.ahead(texts())
+
     def close(self) -> None:
         """Finish what is queued and let go of everything."""
         self.background.shutdown(cancel_futures=True)
