@@ -1,7 +1,7 @@
 """Real texts with questions, and where in the text each answer stands.
 
-Documents that are longer than a CPU reads in good time are cut to windows of about `WORDS` words; every window holds the
-gold passage, at a place that a seed chooses.
+Documents that are longer than a CPU reads in good time are cut to windows of about `WORDS` words; every window holds
+the gold passage, at a place that a seed chooses.
 """
 
 from __future__ import annotations

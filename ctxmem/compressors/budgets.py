@@ -78,7 +78,7 @@ DRIFT: dict[Content, tuple[tuple[float, float], ...]] = {
     "prose": ((0.35, 0.7), (0.5, 0.26), (0.65, 0.12), (0.8, 0.05)),
     "log": ((0.35, 0.7), (0.5, 0.26), (0.65, 0.12), (0.8, 0.05)),
 }
-"""By kind of text, smallest share first: share kept, and by how many nats a right answer's tokens get less likely."""
+"""By kind of text, smallest share first: share kept, and by how many nats an answer's tokens get less likely."""
 
 
 def spend(budget: int | Spend | None = None, *, ratio: float | None = None) -> Spend:

@@ -74,17 +74,8 @@ def build(call: Call, arrival: Arrival, policy: Policy, counter: Counter) -> Bui
     messages = plan.render()
     request = _request(call, arrival, reduced, messages)
     request = replace(request, policy=policy.name, timings={"plan_ms": _milliseconds(started)})
-    entries, items = _book(laid, plan, messages, arrival)
-    entries = tuple(
-        replace(
-            entry,
-            session_id=request.session_id,
-            branch=request.branch,
-            turn=request.turn,
-            into=into.get(entry.event_id) if is_gone(entry) else None,
-        )
-        for entry in entries
-    )
+    booked, items = _book(laid, plan, messages, arrival)
+    entries = tuple(_placed(entry, request, into) for entry in booked)
     gone = arrival.live.gone + sum(e.tokens_before for e in entries if is_gone(e))
     live = Live(
         session=replace(
@@ -108,6 +99,12 @@ def build(call: Call, arrival: Arrival, policy: Policy, counter: Counter) -> Bui
     )
     before = laid.fixed + gone + sum(item.before for item in items)
     return Built(plan, messages, live, batch, before, reduced.refused)
+
+
+def _placed(entry: LedgerEntry, request: RequestRecord, into: Mapping[str, str]) -> LedgerEntry:
+    """The entry with the turn it holds from, and with what stands for its event when that is gone."""
+    stands = into.get(entry.event_id) if is_gone(entry) else None
+    return replace(entry, session_id=request.session_id, branch=request.branch, turn=request.turn, into=stands)
 
 
 def _request(call: Call, arrival: Arrival, reduced: _Reduced, messages: tuple[Message, ...]) -> RequestRecord:
