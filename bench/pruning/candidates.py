@@ -24,10 +24,10 @@ from ctxmem.tokens.resolve import counter_for
 MODEL = "smollm2"
 NAMES = (
     *("none", "head", "tail", "random word", "random sentence", "BM25 sentences", "MiniLM sentences"),
-    *("selective-context", "llmlingua", "longllmlingua (query)", "lexical", "ours", "lexical (query)", "ours (query)"),
+    *("selective-context", "llmlingua", "longllmlingua (query)", "lexical", "ours"),
 )
 """In the order of the table."""
-ASKED = frozenset({"BM25 sentences", "MiniLM sentences", "longllmlingua (query)", "lexical (query)", "ours (query)"})
+ASKED = frozenset({"BM25 sentences", "MiniLM sentences", "longllmlingua (query)"})
 """Rows that are told the question; the others give one text for all questions."""
 
 
@@ -58,10 +58,8 @@ class Candidates:
         plain = baselines(self.counter)
         made: dict[str, Callable[[], Row]] = {
             "MiniLM sentences": lambda: partial(self.minilm.sentences, counter=self.counter),
-            "lexical": lambda: self._ours(Lexical(), asked=False),
-            "lexical (query)": lambda: self._ours(Lexical(), asked=True),
-            "ours": lambda: self._ours(self._lm(), asked=False),
-            "ours (query)": lambda: self._ours(self._lm(), asked=True),
+            "lexical": lambda: self._ours(Lexical()),
+            "ours": lambda: self._ours(self._lm()),
             "longllmlingua (query)": lambda: self._peer("llmlingua", asked=True),
             **{peer: partial(self._peer, peer, asked=False) for peer in peers.installed()},
         }
@@ -78,11 +76,11 @@ class Candidates:
         for process in self.processes.values():
             process.close()
 
-    def _ours(self, scorer: Scorer, *, asked: bool) -> Row:
-        compressor = Compressor(self.counter, scorer, embedder=self.minilm if asked else None)
+    def _ours(self, scorer: Scorer) -> Row:
+        compressor = Compressor(self.counter, scorer)
 
         def row(text: str, query: str, allowed: int) -> str:
-            made = compressor(text, allowed, query=query if asked else "")
+            made = compressor(text, allowed)
             return made.text if made.text is not None else text
 
         return row
