@@ -1,7 +1,8 @@
-"""OpenAI chat messages to `Message` and back. The bytes that came are the bytes that go, unless a text was edited.
+"""Messages as JSON to `Message` and back. The bytes that came are the bytes that go, unless a text was edited.
 
-Knows nothing of budgets, sessions or HTTP. Source of the shapes: OpenAI's published API specification,
-`ChatCompletionRequestMessage`.
+Reads OpenAI chat's messages, Anthropic's, and the items of OpenAI Responses. Knows no budgets, sessions or HTTP.
+Source of the shapes: OpenAI's published API specification, `ChatCompletionRequestMessage`; the Anthropic SDK's
+`MessageParam`.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
+from ctxmem import blocks, items
 from ctxmem.errors import InvalidInput
 from ctxmem.types import Message, Part, SegmentKind
 
 ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
 SYSTEM_ROLES = frozenset({"developer", "system"})
 _NOT_IDENTITY = frozenset({"cache_control", "prompt_cache_breakpoint"})
-_TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+_NOT_SAID = frozenset({"id", "status"})
+_A_MESSAGE = ("type", "message")
 
 Wire = Mapping[str, Any]
 """A message as decoded JSON."""
@@ -36,19 +39,26 @@ def parse(source: bytes | Wire, *, param: str = "messages") -> Message:
     """
     raw = source if isinstance(source, bytes) else dump(source, param=param)
     wire = decode(raw, param=param)
+    if items.is_item(wire):
+        return items.parse(wire, raw)
     role = wire.get("role")
     if not isinstance(role, str) or role not in ROLES:
         known = ", ".join(sorted(ROLES))
         raise InvalidInput(f"{param}.role must be one of {known}; got {role!r}", param=f"{param}.role")
     calls = wire.get("tool_calls") or []
-    parts = [*_content_parts(wire.get("content"), param), *_call_parts(calls, wire.get("function_call"), param)]
+    content = _content_parts(wire.get("content"), param)
+    parts = [*content, *_call_parts(calls, wire.get("function_call"), param)]
+    answered = blocks.answers(wire.get("content"))
+    results = bool(answered) and role == "user" and all(part.kind != "text" for part in content)
     return Message(
-        role=role,
+        role="tool" if results else role,
         parts=tuple(parts) or (Part("text", ""),),
         name=_optional_text(wire, "name", param),
         tool_call_id=_optional_text(wire, "tool_call_id", param),
-        tool_call_ids=tuple(str(call.get("id", "")) for call in calls),
+        tool_call_ids=(*(str(call.get("id", "")) for call in calls), *blocks.calls(wire.get("content"))),
         raw=raw,
+        answers=answered,
+        native=any(part.kind in ("tool_result", "sealed") for part in parts) or len(parts) > len(content) + 1,
     )
 
 
@@ -140,9 +150,10 @@ def edit(message: Message, texts: Sequence[str | None]) -> Message:
         return message
     wire = decode(message.raw or b"{}")
     content = wire.get("content")
-    if isinstance(content, list):
-        edited = [_edited(part, text) for part, text in zip(content, texts, strict=False) if text is not None]
-        wire["content"] = edited
+    if items.is_item(wire):
+        wire = items.edited(wire, texts)
+    elif isinstance(content, list):
+        wire["content"] = blocks.edited(content, texts)
     else:
         wire["content"] = texts[0] or ""
     return replace(message, parts=parts, raw=dump(wire))
@@ -152,9 +163,14 @@ def identity(raw: bytes) -> bytes:
     """A 16-byte name of what a message says, the same for the forms one client or SDK may give it.
 
     Nulls, empty lists and objects, cache marks and key order do not count, a list of one text part equals that text,
-    and an answer may lose the white space around it: SDKs and apps do all this when they send an answer back.
+    and an answer may lose the white space around it: SDKs and apps do all this when they send an answer back. Nor do
+    the id and the status that a server gave an item count; an item of type `message` equals a plain message.
     """
     wire = {key: _said(value) for key, value in decode(raw).items() if key not in _NOT_IDENTITY}
+    if wire.get("type", "reasoning") != "reasoning":
+        wire = {
+            key: value for key, value in wire.items() if (key, value) != ("type", "message") and key not in _NOT_SAID
+        }
     if wire.get("role") == "assistant" and isinstance(wire.get("content"), str):
         wire["content"] = wire["content"].strip()
     wire = {key: value for key, value in wire.items() if value not in (None, "", [], {})}
@@ -182,14 +198,7 @@ def _content_parts(content: Any, param: str) -> list[Part]:
         return [Part("text", content)]
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
         raise InvalidInput(f"{param}.content must be a string, null or a list of parts", param=f"{param}.content")
-    return [_part(part) for part in content]
-
-
-def _part(part: dict[str, Any]) -> Part:
-    text = part.get("text")
-    if part.get("type") in _TEXT_PARTS and isinstance(text, str):
-        return Part("text", text)
-    return Part("opaque", json.dumps(part, ensure_ascii=False))
+    return blocks.parts(content)
 
 
 def _call_parts(calls: Any, function_call: Any, param: str) -> list[Part]:
@@ -197,10 +206,6 @@ def _call_parts(calls: Any, function_call: Any, param: str) -> list[Part]:
         raise InvalidInput(f"{param}.tool_calls must be a list of objects", param=f"{param}.tool_calls")
     made = calls or function_call
     return [Part("tool_call", json.dumps(made, ensure_ascii=False))] if made else []
-
-
-def _edited(part: dict[str, Any], text: str | None) -> dict[str, Any]:
-    return {**part, "text": text} if _part(part).kind == "text" else part
 
 
 def _optional_text(wire: Wire, key: str, param: str) -> str | None:

@@ -106,7 +106,7 @@ class ContextPlan:
         """
         old = self._named(texts, step)
         self._refuse_locked(old, step)
-        if any(s.kind in ("tool_call", "opaque") for s in old):
+        if any(s.kind in ("tool_call", "opaque", "sealed") for s in old):
             raise TransformError(f"{step}: only text can be rewritten")
         counted = self.count.texts([t for s in old for t in (s.text, texts[s.id])])
         change = {s.id: after - before for s, before, after in zip(old, counted[::2], counted[1::2], strict=True)}
@@ -244,16 +244,24 @@ def _size(segments: Iterable[Segment]) -> int:
 
 
 def _groups(messages: Sequence[Message]) -> dict[str, str]:
-    """By message id, the group of a tool exchange: the id of the assistant message that made the calls."""
+    """By message id, the group of a tool exchange or of bound items: the id of its first message."""
     groups: dict[str, str] = {}
     open_calls: dict[str, str] = {}
-    for message in messages:
-        if message.tool_call_ids:
+    for before, message in zip((None, *messages), messages, strict=False):
+        answered = next((id for id in (message.tool_call_id, *message.answers) if id in open_calls), None)
+        if answered is not None:
+            groups[message.id] = open_calls[answered]
+        elif before is not None and _bound(before, message):
+            groups[message.id] = groups.setdefault(before.id, before.id)
+        elif message.tool_call_ids:
             groups[message.id] = message.id
-            open_calls.update(dict.fromkeys(message.tool_call_ids, message.id))
-        elif message.tool_call_id in open_calls:
-            groups[message.id] = open_calls[message.tool_call_id]
+        open_calls.update((call, groups[message.id]) for call in message.tool_call_ids)
     return groups
+
+
+def _bound(before: Message, message: Message) -> bool:
+    """Whether two neighbours are pieces of one answer."""
+    return before.role == message.role == "assistant" and (before.bound or message.bound)
 
 
 def owner(segment: Segment) -> str:

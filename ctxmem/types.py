@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from ctxmem.errors import InvalidInput
 
-PartKind = Literal["text", "tool_call", "opaque"]
-SegmentKind = Literal["system", "text", "tool_call", "tool_result", "opaque", "state", "retrieved", "fold"]
+PartKind = Literal["text", "tool_call", "tool_result", "opaque", "sealed"]
+SegmentKind = Literal["system", "text", "tool_call", "tool_result", "opaque", "sealed", "state", "retrieved", "fold"]
 Verdict = Literal["kept", "pruned", "folded", "consolidated", "retrieved", "dropped", "memory"]
 Action = Literal["prune", "fold", "consolidate", "retrieve", "drop", "memory", "skip"]
 
@@ -26,7 +26,9 @@ class Part:
     """One piece of a message's content.
 
     Attributes:
-        kind: `text`; `tool_call` for the JSON of the message's tool calls; `opaque` for images, audio, files.
+        kind: `text`; `tool_call` for the JSON of the message's tool calls; `tool_result` for the text of a result that
+            stands among other content; `opaque` for images, audio, files; `sealed` for what must go as it came, such as
+            signed reasoning and a server's own tools.
         text: the text, or the piece's JSON for the other kinds.
     """
 
@@ -47,6 +49,9 @@ class Message:
         tool_call_ids: for an assistant message, the calls it makes.
         raw: the JSON bytes as they came; None when the message was built or edited here.
         kind: `state`, `retrieved` or `fold` for what ctxmem put in; None for what was said.
+        answers: the calls answered by results that stand among other content.
+        native: whether `raw` has another shape than OpenAI chat's.
+        bound: whether it stays together with the assistant's messages beside it.
     """
 
     role: str
@@ -57,6 +62,9 @@ class Message:
     tool_call_ids: tuple[str, ...] = ()
     raw: bytes | None = None
     kind: SegmentKind | None = None
+    answers: tuple[str, ...] = ()
+    native: bool = False
+    bound: bool = False
 
     @property
     def text(self) -> str:

@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ctxmem.wires.known import WIRES
 from service import errors, health
+from service.dataplane.chat import PREFIX
 from service.respond import respond
 from service.settings import Settings
 from service.wiring import Service, service
 
-CHAT = "/v1/chat/completions"
+TURNS = frozenset(PREFIX + path for path in WIRES)
 HEALTH: dict[str, Callable[[Service, Send], Awaitable[None]]] = {
     "/livez": health.livez,
     "/readyz": health.readyz,
@@ -39,7 +41,7 @@ class Gateway:
         """Serve one request, or the server's start and stop."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["path"] == CHAT:
+        elif scope["path"] in TURNS:
             if await self._only("POST", scope, send):
                 await self._chat(scope, receive, send)
         elif scope["path"] in HEALTH:

@@ -76,9 +76,8 @@ def _header(name: str, description: str, kind: str = "string") -> dict[str, Any]
     return {"name": name, "in": "header", "required": False, "description": description, "schema": {"type": kind}}
 
 
-_CHAT = {
+_TURN: dict[str, Any] = {
     "tags": ["chat"],
-    "summary": "Chat completion, as OpenAI's; streamed when the body says so",
     "parameters": [
         _header("x-ctxmem-session", "the session; without it the history finds its own"),
         _header("x-ctxmem-user", "whose session it is"),
@@ -86,26 +85,28 @@ _CHAT = {
         _header("x-ctxmem-policy", "policy of this request"),
         _header("x-ctxmem-mode", "off, observe or on"),
     ],
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["model", "messages"],
-                    "properties": {
-                        "model": {"type": "string"},
-                        "messages": {"type": "array", "items": {"type": "object"}, "minItems": 1},
-                        "stream": {"type": "boolean"},
-                    },
-                }
-            }
-        },
-    },
     "responses": {"200": {"description": "what the upstream answered, byte for byte"}},
 }
+
+
+def _turn(summary: str, field: str | None) -> dict[str, Any]:
+    """The entry of a route that takes a conversation in this field."""
+    properties: dict[str, Any] = {"model": {"type": "string"}, "stream": {"type": "boolean"}}
+    if field == "messages":
+        properties["messages"] = {"type": "array", "items": {"type": "object"}, "minItems": 1}
+    needed = ["model", field] if field else ["model"]
+    schema = {"type": "object", "required": needed, "properties": properties}
+    content = {"application/json": {"schema": schema}}
+    return {"post": {**_TURN, "summary": summary, "requestBody": {"required": True, "content": content}}}
+
+
 _RAW_PATHS: dict[str, Any] = {
-    "/v1/chat/completions": {"post": _CHAT},
+    "/v1/chat/completions": _turn("Chat completion, as OpenAI's; streamed when the body says so", "messages"),
+    "/v1/messages": _turn("Message, as Anthropic's; streamed when the body says so", "messages"),
+    "/v1/messages/count_tokens": _turn("Tokens of a message request, as Anthropic's; passes through", None),
+    "/v1/responses": _turn("Response, as OpenAI's; streamed when the body says so", None),
+    "/v1/responses/compact": _turn("The provider's own compaction; passes through", None),
+    "/v1/responses/input_tokens": _turn("Tokens of a response request; passes through", None),
     "/livez": {"get": {"tags": ["health"], "responses": {"200": {"description": "the process answers"}}}},
     "/readyz": {
         "get": {

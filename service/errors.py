@@ -155,6 +155,26 @@ def answer(error: CtxmemError) -> Answer:
     return Answer(status, tuple(extra), body)
 
 
+_ANTHROPIC = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""Anthropic's error types by status."""
+
+
+def anthropic(error: CtxmemError) -> Answer:
+    """The HTTP answer for an error, its body as Anthropic's clients read it."""
+    told = answer(error)
+    about = {"type": _ANTHROPIC.get(told.status, "api_error"), "message": str(error)}
+    body = msgspec.json.encode({"type": "error", "error": about, "request_id": None})
+    return Answer(told.status, told.headers, body)
+
+
 def error_object(message: str, *, kind: str, code: str | None, param: str | None = None) -> bytes:
     """The JSON of an OpenAI error, all four keys present."""
     return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})

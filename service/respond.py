@@ -21,7 +21,9 @@ async def respond(
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def refuse(send: Send, error: CtxmemError, *, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-    """Answer with an error object."""
-    answer = errors.answer(error)
+async def refuse(
+    send: Send, error: CtxmemError, *, headers: Sequence[tuple[bytes, bytes]] = (), anthropic: bool = False
+) -> None:
+    """Answer with an error object: OpenAI's, or Anthropic's."""
+    answer = errors.anthropic(error) if anthropic else errors.answer(error)
     await respond(send, answer.status, answer.body, headers=[*answer.headers, *headers])

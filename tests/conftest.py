@@ -65,6 +65,12 @@ def refused() -> list[str]:
     return _refused
 
 
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """What async tests run on."""
+    return "asyncio"
+
+
 @pytest.fixture(autouse=True)
 def offline(refused: list[str]) -> Iterator[None]:
     """Fail a test that reached outside, even where the code under test swallowed the refusal."""

@@ -189,22 +189,29 @@ class ContextManager:
         )
 
     def answer(
-        self, request_id: str, raw: bytes | None, *, complete: bool = True, usage: Mapping[str, int] | None = None
+        self,
+        request_id: str,
+        raw: bytes | None,
+        more: Sequence[bytes] = (),
+        *,
+        complete: bool = True,
+        usage: Mapping[str, int] | None = None,
     ) -> str | None:
         """Log the answer to a request; durable on return. A second answer becomes a branch.
 
         Args:
             request_id: the request.
             raw: the assistant message's JSON; None when there was none.
+            more: further messages of the same answer, which come after it.
             complete: False when the answer was cut off.
             usage: the upstream's own token counts.
 
         Returns:
             The answer's event id; None without an answer.
         """
-        message = chat.parse(raw, param="reply") if raw is not None else None
+        said = tuple(chat.parse(one, param="reply") for one in (raw, *more) if one is not None)
         request = self._recent.get(request_id) or self._request(request_id)
-        return self.writes.answer(request, message, complete=complete, usage=usage or {})
+        return self.writes.answer(request, said, complete=complete, usage=usage or {})
 
     def receipt(self, request_id: str) -> Receipt:
         """The account of a request: each event of its history exactly once."""

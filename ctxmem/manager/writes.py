@@ -47,12 +47,19 @@ class Writes:
         return self._in_order(call.session_id or _opening(call), attempt)
 
     def answer(
-        self, request: RequestRecord, message: Message | None, *, complete: bool, usage: Mapping[str, int]
+        self, request: RequestRecord, said: Sequence[Message], *, complete: bool, usage: Mapping[str, int]
     ) -> str | None:
-        """Log an answer after the request it answers; the same answer again is the same event."""
-        status = "answered" if message is not None and complete else "cut" if message is not None else "failed"
+        """Log an answer after the request it answers; the same answer again is the same event.
+
+        Args:
+            request: what it answers.
+            said: its messages in order; most answers have one.
+            complete: False when it was cut off.
+            usage: the upstream's token counts.
+        """
+        status = "answered" if said and complete else "cut" if said else "failed"
         request = replace(request, status=status, usage=usage)
-        return self._in_order(request.session_id, lambda: self._answer(request, message, complete=complete))
+        return self._in_order(request.session_id, lambda: self._answer(request, said, complete=complete))
 
     def append(
         self, session_id: str, messages: Sequence[Message], *, expected: int | None, key: str | None, user_id: str
@@ -66,29 +73,33 @@ class Writes:
             tries=_TRIES if expected is None else 1,
         )
 
-    def _answer(self, request: RequestRecord, message: Message | None, *, complete: bool) -> str | None:
+    def _answer(self, request: RequestRecord, said: Sequence[Message], *, complete: bool) -> str | None:
         session = self._session(request.session_id)
         live = self.engine.hot.load(self.tenant, session, request.branch)
-        if message is None:
+        if not said:
             return self._settle(session, live, request)
         if live.branch.depth > request.depth or session.branches > 1:
-            live, known = self._sibling(live, request, message)
+            live, known = self._sibling(live, request, said[0])
             if known is not None:
                 return self._settle(session, live, replace(request, reply_id=known))
-        head, branch, event, item = follow(live, message, origin="upstream")
+        events: list[Event] = []
+        for message in said:
+            head, branch, event, item = follow(live, message, origin="upstream")
+            live = replace(live, session=head, branch=branch, items=(*live.items, item))
+            events.append(replace(event, request_id=request.id, complete=complete))
         head = replace(
-            head,
+            live.session,
             revision=session.revision + 1,
-            branch=branch.number,
-            branches=max(head.branches, branch.number + 1),
+            branch=live.branch.number,
+            branches=max(live.session.branches, live.branch.number + 1),
             updated_at=time.time(),
         )
-        event = replace(event, request_id=request.id, complete=complete)
-        batch = Batch(
-            head, session.revision, branch=branch, events=(event,), request=replace(request, reply_id=event.id)
+        request = replace(request, reply_id=events[0].id)
+        self._write(
+            Batch(head, session.revision, branch=live.branch, events=tuple(events), request=request),
+            replace(live, session=head),
         )
-        self._write(batch, replace(live, session=head, branch=branch, items=(*live.items, item)))
-        return event.id
+        return events[0].id
 
     def _sibling(self, live: Live, request: RequestRecord, message: Message) -> tuple[Live, str | None]:
         """The branch to answer on, a new one when others have moved past; or the event that is this very answer."""

@@ -146,11 +146,12 @@ class HFCounter:
 
 
 def _raw(message: Message) -> bytes:
-    """The message's JSON, made from its parts when it never had one."""
-    if message.raw is not None:
+    """The message's JSON as chat has it, made from its parts when it has none."""
+    if message.raw is not None and not message.native:
         return message.raw
     calls = [call for part in message.parts if part.kind == "tool_call" for call in json.loads(part.text)]
-    wire = {"role": message.role, "content": message.text, "name": message.name, "tool_call_id": message.tool_call_id}
+    text = "".join(part.text for part in message.parts if part.kind in ("text", "tool_result", "sealed"))
+    wire = {"role": message.role, "content": text, "name": message.name, "tool_call_id": message.tool_call_id}
     return chat.dump({**wire, **({"tool_calls": calls} if calls else {})})
 
 

@@ -1,4 +1,7 @@
-"""`POST /v1/chat/completions` as a raw ASGI app: receive, build, send on, relay, record."""
+"""Turns of a conversation as a raw ASGI app: receive, build, send on, relay, record.
+
+Serves every wire of `ctxmem.wires.known`: OpenAI chat, OpenAI Responses, Anthropic Messages.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,10 @@ from time import perf_counter
 from starlette.types import Receive, Scope, Send
 
 from ctxmem.errors import CtxmemError, InvalidInput
+from ctxmem.wires import splice
+from ctxmem.wires.known import WIRES
+from ctxmem.wires.splice import Body
+from ctxmem.wires.wire import Wire
 from service import auth, errors
 from service.dataplane import receive as receiving
 from service.dataplane.memory import Memory, Turn
@@ -20,13 +27,11 @@ from service.respond import refuse
 from service.settings import LOCAL, Settings
 from service.upstream.client import Cut, UpstreamClient
 from service.upstream.routing import Route, route
-from service.wire import splice
 from service.wire.encoding import unpacked
 from service.wire.headers import Directives, Headers, directives, first, to_upstream
-from service.wire.splice import Body
 from service.worker.client import affinity
 
-PATH = "/chat/completions"
+PREFIX = "/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ class Asked:
 
     Attributes:
         tenant: whose it is.
+        wire: how it is written.
         headers: raw request headers.
         directives: what it asks of us.
         received: the body as it came over the wire.
@@ -43,6 +49,7 @@ class Asked:
     """
 
     tenant: str
+    wire: Wire
     headers: Headers
     directives: Directives
     received: bytes
@@ -79,19 +86,20 @@ class ChatCompletions:
     inflight: int = field(default=0, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; every refusal is an OpenAI error object."""
+        """Serve one request; every refusal is an error object of its wire."""
+        wire = WIRES[scope["path"].removeprefix(PREFIX)]
         self.inflight += 1
         self.metrics.inflight.set(self.inflight)
         clock = Clock()
         try:
             if self.inflight > self.settings.max_inflight:
                 raise Overloaded(f"more than {self.settings.max_inflight} requests are in flight")
-            asked = await self._asked(scope["headers"], receive, clock)
+            asked = await self._asked(wire, scope["headers"], receive, clock)
             await self._serve(asked, receive, send, clock)
         except ClientGone:
             self.metrics.disconnects.inc()
         except CtxmemError as error:
-            await self._refuse(send, error)
+            await self._refuse(send, error, wire)
         finally:
             self.inflight -= 1
             self.metrics.inflight.set(self.inflight)
@@ -99,7 +107,7 @@ class ChatCompletions:
 
     async def _serve(self, asked: Asked, receive: Receive, send: Send, clock: Clock) -> None:
         name = asked.route.upstream.settings.name
-        relay = Relay(asked.tenant, await self._turn(asked, receive), self.memory, send, clock)
+        relay = Relay(asked.tenant, asked.wire, await self._turn(asked, receive), self.memory, send, clock)
         try:
             async with Attended(receive):
                 await self._exchange(asked, relay)
@@ -114,13 +122,15 @@ class ChatCompletions:
         except UpstreamError as error:
             self.metrics.upstream_errors.labels(error.code).inc()
             await relay.close()
-            await self._refuse(send, error, upstream=name, headers=relay.turn.headers)
+            await self._refuse(send, error, asked.wire, upstream=name, headers=relay.turn.headers)
 
-    async def _refuse(self, send: Send, error: CtxmemError, *, upstream: str = "none", headers: Headers = ()) -> None:
+    async def _refuse(
+        self, send: Send, error: CtxmemError, wire: Wire, *, upstream: str = "none", headers: Headers = ()
+    ) -> None:
         self.metrics.requests.labels(upstream, errors.answer(error).status).inc()
-        await refuse(send, error, headers=headers)
+        await refuse(send, error, headers=headers, anthropic=not wire.bearer)
 
-    async def _asked(self, headers: Headers, receive: Receive, clock: Clock) -> Asked:
+    async def _asked(self, wire: Wire, headers: Headers, receive: Receive, clock: Clock) -> Asked:
         tenant = self.tenants.of(dict(headers))
         wishes = directives(headers)
         limit = self.settings.max_body_bytes
@@ -132,22 +142,24 @@ class ChatCompletions:
         model = body.text("model")
         if not model:
             raise InvalidInput("you must provide a model parameter", param="model")
-        return Asked(tenant, headers, wishes, received, body, route(self.upstreams, model))
+        return Asked(tenant, wire, headers, wishes, received, body, route(self.upstreams, model))
 
     async def _turn(self, asked: Asked, receive: Receive) -> Turn:
-        if asked.directives.mode == "off":
-            return Turn(asked.body.content, "bypass;reason=off")
+        aside = "off" if asked.directives.mode == "off" else asked.wire.aside(asked.body)
+        if aside:
+            return Turn(asked.body.content, f"bypass;reason={aside}")
+        upstream = asked.route.upstream.settings
         async with Attended(receive):
-            return await self.memory.build(asked.tenant, asked.body, asked.directives, asked.route.upstream.settings)
+            return await self.memory.build(asked.tenant, asked.wire, asked.body, asked.directives, upstream)
 
     async def _exchange(self, asked: Asked, relay: Relay) -> None:
         client = asked.route.upstream
         payload, headers = asked.payload(relay.turn.content)
         prepared = relay.turn.prepared
-        sent = to_upstream(headers, key=client.key, readable=prepared is not None)
+        sent = to_upstream(headers, key=client.key, readable=prepared is not None, bearer=asked.wire.bearer)
         if client.settings.name == LOCAL and prepared is not None:
             sent.append(("x-ctxmem-session", affinity(asked.tenant, prepared.session_id)))
         start = perf_counter()
-        async with client.send("POST", PATH, headers=sent, body=payload) as reply:
+        async with client.send("POST", asked.wire.path, headers=sent, body=payload) as reply:
             self.metrics.ttfb.labels(client.settings.name).observe(relay.clock.since(start))
             await relay.run(reply)

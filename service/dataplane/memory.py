@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,12 +18,13 @@ from ctxmem.errors import CtxmemError, InvalidInput
 from ctxmem.ledger import CacheTerms
 from ctxmem.manager import Call, ContextManager, Prepared
 from ctxmem.types import Budget
+from ctxmem.wires.completion import Answer
+from ctxmem.wires.splice import Body, check_depth
+from ctxmem.wires.wire import Wire
 from service.errors import CLIENT_ERRORS
 from service.metrics import Metrics
 from service.settings import Upstream
-from service.wire.completion import Answer
 from service.wire.headers import Directives, header_safe
-from service.wire.splice import Body, check_depth, joined
 
 Made = TypeVar("Made")
 
@@ -72,7 +73,7 @@ class Memory:
         self._threads = threads
         self._metrics = metrics
 
-    async def build(self, tenant: str, body: Body, asked: Directives, upstream: Upstream) -> Turn:
+    async def build(self, tenant: str, wire: Wire, body: Body, asked: Directives, upstream: Upstream) -> Turn:
         """Make the context of a request. It is durable when this returns.
 
         Raises:
@@ -80,7 +81,7 @@ class Memory:
             BudgetError: the pinned part is larger than the budget.
             Conflict: another turn of the session came first, again and again.
         """
-        future: Future[Prepared] = self._threads.submit(self._prepare, tenant, body, asked, upstream)
+        future: Future[Prepared] = self._threads.submit(self._prepare, tenant, wire, body, asked, upstream)
         try:
             outcome = await _outcome(future)
         except asyncio.CancelledError:
@@ -96,8 +97,7 @@ class Memory:
         self._metrics.tokens.labels("saved").inc(max(0, prepared.tokens_before - prepared.tokens_after))
         if not prepared.changed or asked.mode == "observe":
             return Turn(body.content, _told(prepared), prepared)
-        messages = joined([message.raw or b"{}" for message in prepared.messages])
-        return Turn(body.edited({"messages": messages}), _told(prepared), prepared)
+        return Turn(wire.edited(body, prepared.messages), _told(prepared), prepared)
 
     async def record(self, tenant: str, turn: Turn, read: Callable[[], Answer]) -> None:
         """Keep an answer. It is durable when this returns, or the failure is logged and counted.
@@ -115,19 +115,16 @@ class Memory:
             self._skip("answer", error)
             return
         usage = answer.usage
-        cached, written = usage.get("cached_tokens", 0), usage.get("cache_write_tokens", 0)
-        self._metrics.cache_tokens.labels("read").inc(cached)
-        self._metrics.cache_tokens.labels("write").inc(written)
-        self._metrics.cache_tokens.labels("uncached").inc(max(0, usage.get("prompt_tokens", 0) - cached - written))
+        for kind, tokens in _cache_tokens(usage).items():
+            self._metrics.cache_tokens.labels(kind).inc(tokens)
 
-    def _prepare(self, tenant: str, body: Body, asked: Directives, upstream: Upstream) -> Prepared:
+    def _prepare(self, tenant: str, wire: Wire, body: Body, asked: Directives, upstream: Upstream) -> Prepared:
         manager = self._manager.for_tenant(tenant)
         session_id = asked.session_id or body.session()
-        slices = body.messages()
+        slices = wire.messages(body)
         for i, raw in enumerate(slices):
-            check_depth(raw, param=f"messages[{i}]")
-        tools = body.fields.get("tools", b"null")
-        reserve = max(0, body.number("max_completion_tokens") or body.number("max_tokens") or 0)
+            check_depth(raw, param=f"{wire.field}[{i}]")
+        reserve = wire.reserve(body)
         call = Call(
             messages=chat.parse_all(slices),
             model=body.text("model") or "",
@@ -135,7 +132,7 @@ class Memory:
             user_id=asked.user_id,
             budget=asked.budget or _window(upstream, reserve),
             reserve=reserve,
-            tools=None if tools == b"null" else tools,
+            tools=wire.chat_tools(body),
             policy=asked.policy,
             mode="observe" if asked.mode == "observe" else "on",
             retry=asked.retry,
@@ -150,7 +147,7 @@ class Memory:
         refused: InvalidInput | None = None
         for message in reversed(answer.messages or (None,)):
             try:
-                manager.answer(request_id, message, complete=answer.complete, usage=answer.usage)
+                manager.answer(request_id, message, answer.more, complete=answer.complete, usage=answer.usage)
             except InvalidInput as error:
                 refused = error
         if refused is not None:
@@ -177,6 +174,15 @@ def _told(prepared: Prepared) -> str:
 def nothing() -> Answer:
     """The answer of an upstream that gave none."""
     return Answer(complete=False)
+
+
+def _cache_tokens(usage: Mapping[str, int]) -> dict[str, int]:
+    """Prompt tokens by what the provider's cache did with them; each provider names them in its own way."""
+    read = usage.get("cached_tokens", usage.get("cache_read_input_tokens", 0))
+    written = usage.get("cache_write_tokens", usage.get("cache_creation_input_tokens", 0))
+    apart = "cache_read_input_tokens" in usage  # Anthropic counts these beside the input, the others within it
+    sent = usage.get("prompt_tokens", usage.get("input_tokens", 0))
+    return {"read": read, "write": written, "uncached": sent if apart else max(0, sent - read - written)}
 
 
 def cache_terms(upstream: Upstream) -> CacheTerms:

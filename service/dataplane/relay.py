@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from starlette.types import Send
 
 from ctxmem.errors import CtxmemError
+from ctxmem.wires.completion import Answer
+from ctxmem.wires.sse import Tee
+from ctxmem.wires.wire import Wire
 from service.dataplane.memory import Memory, Turn, nothing
 from service.errors import UpstreamDown
 from service.upstream.client import Cut, Reply
-from service.wire import completion, sse
-from service.wire.completion import Answer
 from service.wire.encoding import unpacked
 from service.wire.headers import first, to_client
 
@@ -50,6 +51,7 @@ class Relay:
 
     Attributes:
         tenant: whose request it is.
+        wire: how the answer is written.
         turn: the request.
         memory: where the answer is recorded.
         send: the ASGI channel.
@@ -58,6 +60,7 @@ class Relay:
     """
 
     tenant: str
+    wire: Wire
     turn: Turn
     memory: Memory
     send: Send
@@ -104,15 +107,15 @@ class Relay:
         self.clock.since(start)
         encoding = first(to_client(reply.headers), b"content-encoding").decode("latin-1")
         if reply.status == 200:
-            self._read = lambda: completion.read(_readable(body, encoding))
+            self._read = lambda: self.wire.read(_readable(body, encoding))
         await self._record()
         await self._head(reply)
         await self._body(body, more=False)
 
     async def _streamed(self, reply: Reply) -> None:
-        tee = sse.Tee()
+        tee = Tee(self.wire.endings)
         encoding = first(to_client(reply.headers), b"content-encoding").decode("latin-1")
-        self._read = lambda: sse.assemble(_readable(tee.received, encoding))
+        self._read = lambda: self.wire.assemble(_readable(tee.received, encoding))
         await self._head(reply)
         while chunk := await reply.read():
             passed = tee.feed(chunk)
@@ -149,4 +152,4 @@ def _readable(body: bytes, encoding: str) -> bytes:
 
 
 def _cut(answer: Answer) -> Answer:
-    return Answer(answer.messages, complete=False, usage=answer.usage)
+    return replace(answer, complete=False)

@@ -76,13 +76,14 @@ def first(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
     return next((value for key, value in headers if key == name), b"")
 
 
-def to_upstream(headers: Headers, *, key: str | None, readable: bool) -> list[tuple[str, str]]:
+def to_upstream(headers: Headers, *, key: str | None, readable: bool, bearer: bool = True) -> list[tuple[str, str]]:
     """Request headers as the upstream gets them.
 
     Args:
         headers: as the client sent them; its credential and cookies stay here.
         key: the upstream's own key.
         readable: ask for an answer that is not packed, because we must read it.
+        bearer: send the key as a bearer token; else as `x-api-key`.
     """
     dropped = _NOT_UPSTREAM | _connection_options(headers) | ({b"accept-encoding"} if readable else set())
     kept = [
@@ -93,7 +94,7 @@ def to_upstream(headers: Headers, *, key: str | None, readable: bool) -> list[tu
     if readable:
         kept.append(("accept-encoding", "identity"))
     if key:
-        kept.append(("authorization", f"Bearer {key}"))
+        kept.append(("authorization", f"Bearer {key}") if bearer else ("x-api-key", key))
     return kept
 
 

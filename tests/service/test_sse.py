@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.wire import completion, sse
+from ctxmem.wires import completion, sse
 from tests.service.upstream import chunk, delta, events, words
 
 END = b"data: [DONE]"

@@ -15,6 +15,7 @@ class Answer:
 
     Attributes:
         messages: JSON of each choice's message, in the order of the choices.
+        more: JSON of the items that come after the one choice.
         complete: whether it came to its end.
         usage: the upstream's token numbers, nested ones by their own name.
     """
@@ -22,6 +23,7 @@ class Answer:
     messages: tuple[bytes, ...] = ()
     complete: bool = True
     usage: Mapping[str, int] = field(default_factory=dict)
+    more: tuple[bytes, ...] = ()
 
 
 class _Choice(msgspec.Struct):

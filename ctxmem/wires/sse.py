@@ -1,7 +1,7 @@
-"""Server-sent events of a chat completion: a byte tee that holds back the end, and the message the deltas make up.
+"""Server-sent events of an answer: a byte tee that holds back the end, and the message that chat's deltas make up.
 
-While the answer streams, the tee looks for one thing only: the terminating `data: [DONE]`. Everything before it passes
-at once as the bytes that came. What the events said is put together afterwards, by `assemble`.
+While the answer streams, the tee looks for one thing only: the line that opens the terminating event. Everything before
+it passes at once as the bytes that came. What the events said is put together afterwards, by `assemble`.
 Format: WHATWG HTML, "Server-sent events" (lines end in CR, LF or CRLF; `:` starts a comment).
 """
 
@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from service.wire.completion import Answer, usage_of
+from ctxmem.wires.completion import Answer, usage_of
 
-_DONE = re.compile(rb"(?:\A|(?<=[\r\n]))data:[ ]?\[DONE\]")
-_ENDINGS = (b"data: [DONE]", b"data:[DONE]")
+ENDINGS = (b"data: [DONE]", b"data:[DONE]")
+"""How the terminating event of a chat completion may open."""
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _ONCE = frozenset({"role", "id", "type", "name", "index", "call_id", "format", "expires_at"})
 """Members that a piece repeats or replaces; other texts are pieces to be joined."""
@@ -26,12 +26,17 @@ _ONCE = frozenset({"role", "id", "type", "name", "index", "call_id", "format", "
 class Tee:
     """Passes a stream's bytes on and keeps a copy; from the terminating event on it holds them back.
 
+    Args:
+        endings: how the first line of the terminating event may open.
+
     Attributes:
         done: whether the terminating event has come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, endings: tuple[bytes, ...] = ENDINGS) -> None:
         self.done = False
+        self._endings = endings
+        self._end_line = re.compile(rb"(?:\A|(?<=[\r\n]))(?:" + b"|".join(map(re.escape, endings)) + b")")
         self._kept: list[bytes] = []
         self._held = b""
         self._line_start = True
@@ -61,16 +66,16 @@ class Tee:
 
     def _end(self, window: bytes) -> int:
         """How many bytes come before the terminating event, or before what may become its first line."""
-        found = _DONE.search(window)
+        found = self._end_line.search(window)
         while found and found.start() == 0 and not self._line_start:
-            found = _DONE.search(window, found.end())
+            found = self._end_line.search(window, found.end())
         if found:
             self.done = True
             return found.start()
         last = max(window.rfind(b"\n"), window.rfind(b"\r")) + 1
         line = window[last:]
         starts_line = last > 0 or self._line_start
-        return last if line and starts_line and any(end.startswith(line) for end in _ENDINGS) else len(window)
+        return last if line and starts_line and any(end.startswith(line) for end in self._endings) else len(window)
 
 
 @dataclass(slots=True)
