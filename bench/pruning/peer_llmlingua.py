@@ -36,11 +36,6 @@ class Peer:
         output: str = self._package.compress_prompt(pieces, **asked)["compressed_prompt"]
         return output
 
-    def timed(self, text: str) -> str:
-        """The package as its users call it, at half."""
-        output: str = self._package.compress_prompt([text], rate=0.5)["compressed_prompt"]
-        return output
-
 
 class Legacy:
     """A model that takes and gives key/value caches as a list of pairs."""

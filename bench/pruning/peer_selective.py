@@ -10,7 +10,6 @@ import json
 import os
 import re
 import sys
-import time
 from importlib import import_module
 from typing import Any
 
@@ -37,11 +36,6 @@ class Peer:
             else:
                 low = package.mask_ratio
         return best
-
-    def timed(self, text: str) -> str:
-        """The package as its users call it, at half."""
-        output: str = self._package(text, reduce_ratio=0.5)[0]
-        return output
 
     def _units(self, text: str) -> Any:
         if text not in self._known:
@@ -76,10 +70,9 @@ def serve(peer: Any) -> None:
     os.dup2(2, 1)
     for line in sys.stdin:
         asked = json.loads(line)
-        began = time.process_time()
         try:
             made = getattr(peer(), asked.pop("do"))(**asked)
-            told = {"text": made, "cpu": time.process_time() - began}
+            told = {"text": made}
         except Exception as error:  # noqa: BLE001 - a peer's crash is a result
             told = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(told) + "\n")
