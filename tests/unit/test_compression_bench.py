@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,28 @@ class TestMeasures:
         assert negations(CASE, "She never met Byron") == 1.0
         assert negations(CASE, "She never Byron") == 0.0
 
+    def test_a_contraction_negates_too(self) -> None:
+        """`don't` is two words, of which the second needs the word after it."""
+        case = Case("own", "I don't agree at all.", ())
+        assert negations(case, "don't agree") == 1.0
+        assert negations(case, "I do agree") == 0.0
+
+    def test_a_word_that_was_made_up_costs_nothing_behind_it(self) -> None:
+        """An output that opens with the source's last word has all the others still in place."""
+        source = Words.of("one two three four five six")
+        assert source.kept("six one two four five") == [True, True, False, True, True, False]
+
+    def test_what_is_kept_is_a_longest_common_subsequence(self) -> None:
+        """As long as the textbook's table says, in order, over random words."""
+        draw = random.Random(3)
+        for _ in range(200):
+            source, output = ([draw.choice("abcde") for _ in range(draw.randint(0, 12))] for _ in range(2))
+            kept = Words.of(" ".join(source)).kept(" ".join(output))
+            chosen = [word for word, stays in zip(source, kept, strict=True) if stays]
+            rest = iter(output)
+            assert all(word in rest for word in chosen)
+            assert len(chosen) == _common(source, output)
+
     def test_each_word_of_an_output_stands_for_one_word_of_the_source(self) -> None:
         """In order: the second `in` of the output is the second of the source."""
         assert Words.of("in a in b in").kept("in in b") == [True, False, True, True, False]
@@ -84,6 +107,15 @@ class TestMean:
     def test_of_nothing_there_is_no_mean(self) -> None:
         """A column without questions stays empty."""
         assert mean([]) is None
+
+
+def _common(source: list[str], output: list[str]) -> int:
+    """Length of the longest common subsequence, by the textbook's table."""
+    table = [[0] * (len(output) + 1) for _ in range(len(source) + 1)]
+    for i, left in enumerate(source):
+        for j, right in enumerate(output):
+            table[i + 1][j + 1] = table[i][j] + 1 if left == right else max(table[i][j + 1], table[i + 1][j])
+    return table[-1][-1]
 
 
 def test_kept_results_are_made_once_and_survive_the_process(tmp_path: Path) -> None:
