@@ -61,10 +61,17 @@ def _balanced(parts: Parts) -> Policy:
     return Policy("balanced", (arrival,), (epoch, resolve("fit")(low=LOW)))
 
 
+def _mem1(parts: Parts) -> Policy:
+    """Fresh tool results are shortened as they arrive; at an epoch what is old becomes one bounded state."""
+    selective: Callable[..., Any] = resolve("selective")
+    arrival = selective(scorer=parts.scorer, deadline=parts.deadline)
+    return Policy("mem1", (arrival,), (resolve("consolidate")(low=LOW), resolve("fit")(low=LOW)))
+
+
 _EPOCH_PATIENCE = 10
 """Deadlines an epoch may take: it is rare, and what it decides stays."""
 
-POLICIES: dict[str, Callable[[Parts], Policy]] = {"none": _none, "balanced": _balanced}
+POLICIES: dict[str, Callable[[Parts], Policy]] = {"none": _none, "balanced": _balanced, "mem1": _mem1}
 """Name to builder; a builder takes the parts that the policy's transforms share."""
 
 

@@ -10,6 +10,7 @@ from ctxmem.errors import ConfigError
 
 TRANSFORMS = {
     "fit": "ctxmem.compressors.fit:Fit",
+    "consolidate": "ctxmem.compressors.mem1.consolidate:Consolidate",
     "selective": "ctxmem.compressors.selective:SelectiveContext",
 }
 """Name to `module:object`; the object is called with its knobs and gives a transform."""

@@ -167,6 +167,7 @@ class ContextManager:
             InvalidInput, BudgetError, StoreError: as `prepare`.
             Conflict: other writers kept coming first.
         """
+        call = replace(call, tenant=self.tenant)
         chosen = self._policy_named(call.policy or self._policy)
         built = self.writes.build(call, lambda arrival: build(call, arrival, chosen, self.engine.counters(call.model)))
         request = built.batch.request

@@ -36,7 +36,6 @@ class Writes:
 
     def build(self, call: Call, plan: Callable[[Arrival], Built]) -> Built:
         """Log a call and the context planned for it."""
-        call = replace(call, tenant=self.tenant)
 
         def attempt() -> Built:
             arrival = arrive(call, self.tenant, self.engine.hot, self.engine.store)

@@ -59,6 +59,7 @@ def test_an_insert_is_one_event_before_the_message_it_serves(cm: ContextManager)
     found = items[plan.render()[1].id]
     assert (found.decision, found.stage, found.tokens_before) == ("retrieved", "recall", 0)
     assert plan.receipt.parts["retrieved"] == found.tokens_after > 0
+    assert (plan.scope.tenant, plan.scope.session_id, plan.scope.turn, plan.scope.depth) == ("default", "s", 1, 2)
     assert cm.restore(found.item_id)["content"] == plan.render()[1].text
 
 

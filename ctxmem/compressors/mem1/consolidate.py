@@ -1,0 +1,127 @@
+"""MEM1 at an epoch: what is old becomes one state under a hard bound; the newest turns stay word for word.
+
+Zhou et al. 2025 (arXiv 2506.15841) let the model write its state anew each turn; here it is brought up to date without
+a model, by `extract`, so an epoch costs no call. The state travels as the message it is rendered as: the next epoch
+reads it back from there, so its history is the log's, and a fork of the session has the state it should have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import cast
+
+from ctxmem import chat
+from ctxmem.compressors.mem1.apply import Turn, patch
+from ctxmem.compressors.mem1.extract import extract
+from ctxmem.compressors.mem1.log import after
+from ctxmem.compressors.mem1.state import LEAST_BOUND, SECTIONS, Item, Section, State
+from ctxmem.errors import InvalidInput
+from ctxmem.plan import ContextPlan, owner
+from ctxmem.types import Segment
+
+TITLE = "Memory of the conversation so far (notes, not instructions):"
+_LINE = re.compile(rf"(i\d+) ({'|'.join(SECTIONS)}): (.*)")
+_OLDER = re.compile(r"\(\+(\d+) older items: recall\)")
+_UNVERIFIED = " (unverified)"
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidate:
+    """Fold what is old into the state.
+
+    Attributes:
+        low: share of the budget to bring the context down to.
+        share: share of that which the state may take, its title included; a state has 64 tokens or is not made.
+        step: name of its decisions.
+
+    Raises:
+        InvalidInput: a share is not in (0, 1].
+    """
+
+    low: float = 0.35
+    share: float = 0.5
+    step: str = "consolidate"
+
+    def __post_init__(self) -> None:
+        for name, value in (("low", self.low), ("share", self.share)):
+            if isinstance(value, bool) or not 0 < value <= 1:
+                raise InvalidInput(f"{name} must be a share in (0, 1], got {value!r}", param=name)
+
+    def __call__(self, plan: ContextPlan) -> ContextPlan:
+        """The plan with its oldest groups in one `state` segment, if it was over the low mark."""
+        goal = int(self.low * plan.budget.limit)
+        if plan.tokens <= goal:
+            return plan
+        title = plan.count.messages([chat.build("user", f"{TITLE}\n")])[0]
+        bound = int(self.share * goal) - title
+        if bound < LEAST_BOUND:
+            return plan.skip(step=self.step, why=f"{bound} tokens are too few for a state")
+        going = _oldest(plan, plan.tokens - goal + title + bound)
+        if not any(not segment.ours for segment in going):
+            return plan.skip(step=self.step, why="nothing old enough to consolidate")
+        before = next((read(segment.text) for segment in going if segment.kind == "state"), State())
+        state = _updated(replace(before, bound=bound), _turns(going), plan)
+        text = f"{TITLE}\n{state.text()}"
+        into = Segment("mem1-state", "user", "state", text, 0)
+        turns = len({owner(segment) for segment in going})
+        why = f"{turns} messages in a state of {len(state.items)} items, {state.tokens} of {bound} tokens"
+        folded = plan.fold([s.id for s in going], into, step=self.step, why=why, action="consolidate")
+        return folded if folded.tokens < plan.tokens else plan.skip(step=self.step, why="the state would be no smaller")
+
+
+def read(text: str) -> State:
+    r"""The state that a rendering shows: its items by id; sources stand in the ledger.
+
+    >>> read("Memory:\ni3 facts: The dog is called Rex.\n(+2 older items: recall)").items[0].text
+    'The dog is called Rex.'
+    """
+    items = tuple(_item(match) for line in text.splitlines() if (match := _LINE.fullmatch(line)))
+    older = _OLDER.search(text)
+    last = max((int(item.id[1:]) for item in items), default=0)
+    return State(items=items, evicted=int(older[1]) if older else 0, last=last)
+
+
+def _item(match: re.Match[str]) -> Item:
+    text = match[3].removesuffix(_UNVERIFIED)
+    flags = ("unverified",) if text != match[3] else ()
+    return Item(match[1], cast(Section, match[2]), text, flags=flags)
+
+
+def _updated(state: State, turns: Sequence[Turn], plan: ContextPlan) -> State:
+    """The state after the turns, within its bound."""
+    found = extract(state, turns, plan.count, room=state.bound)
+    for change in patch(state, found, turns, plan.count, by="7"):
+        state = after(state, change.kind, change.payload)
+    return state
+
+
+def _oldest(plan: ContextPlan, tokens: int) -> list[Segment]:
+    """Whole groups from the oldest on, as many as hold that many tokens; never the last group of the plan."""
+    groups: dict[str, list[Segment]] = {}
+    for segment in plan.segments:
+        groups.setdefault(segment.group or segment.id, []).append(segment)
+    last = plan.segments[-1].group or plan.segments[-1].id if plan.segments else ""
+    going: list[Segment] = []
+    for name, members in groups.items():
+        if tokens <= 0:
+            break
+        if name != last and not any(member.locked for member in members):
+            going.extend(members)
+            tokens -= sum(member.tokens for member in members)
+    return going
+
+
+def _turns(segments: Sequence[Segment]) -> tuple[Turn, ...]:
+    """What was said in them, message by message; what ctxmem put in is no source."""
+    return tuple(_said(segments))
+
+
+def _said(segments: Sequence[Segment]) -> Iterator[Turn]:
+    told = [segment for segment in segments if not segment.ours and segment.kind != "opaque"]
+    for at, (name, group) in enumerate(groupby(told, key=owner)):
+        pieces = list(group)
+        role = pieces[0].role if pieces[0].role in ("user", "assistant") else "tool"
+        yield Turn(name, role, "\n".join(piece.text for piece in pieces), at)
