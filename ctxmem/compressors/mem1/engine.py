@@ -81,21 +81,9 @@ class Mem1:
         self._updates: deque[StateEvent] = deque(maxlen=64)
         if log:
             self._resume(log)
-            return
-        state = begin(goal, pins, self.knobs.b_state, count)
-        self.fence = fence or os.urandom(4).hex()
-        self._write(
-            Change(
-                "init",
-                {
-                    "goal": state.goal,
-                    "pins": list(state.pins),
-                    "bound": state.bound,
-                    "tokens": state.tokens,
-                    "fence": self.fence,
-                },
-            )
-        )
+        else:
+            self.fence = fence or os.urandom(4).hex()
+            self._begin(begin(goal, pins, self.knobs.b_state, count))
 
     @property
     def tail(self) -> tuple[Turn, ...]:
@@ -234,6 +222,10 @@ class Mem1:
             return item.src
         evictions = (event.payload["recall"] for event in reversed(self.log) if event.kind == "evict")
         return next((recall[handle] for recall in evictions if handle in recall), ())
+
+    def _begin(self, state: State) -> None:
+        said = {"goal": state.goal, "pins": list(state.pins), "bound": state.bound, "tokens": state.tokens}
+        self._write(Change("init", {**said, "fence": self.fence}))
 
     def _resume(self, log: Sequence[StateEvent]) -> None:
         wrong = chain.broken(log)
