@@ -21,6 +21,22 @@ def test_the_library_example_brings_back_what_it_left_out(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_wrapped_client_is_used_as_before(tmp_path: Path) -> None:
+    """Fifteen days in a small window, through the official client: never over it, and the first day is still there."""
+    run = [sys.executable, str(EXAMPLES / "wrapped_client.py")]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    days = [line.split() for line in done.stdout.splitlines() if line.startswith("day ")]
+    assert len(days) == 15
+    assert all(int(words[2]) <= int(words[4]) for words in days)
+    assert done.stdout.endswith("Day 1: today I walked 1 km along the coast and saw 2 ships.\n")
+
+
 def test_every_example_is_tested() -> None:
     """A new one has to be added to a test."""
-    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == ["library.py", "openai_client.py", "streaming.py"]
+    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == [
+        "library.py",
+        "openai_client.py",
+        "streaming.py",
+        "wrapped_client.py",
+    ]
