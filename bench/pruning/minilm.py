@@ -42,7 +42,7 @@ class MiniLM:
         """The row: whole sentences, those most like the question first."""
         pieces = by_sentences(text)
         likeness = self.embed(pieces.pieces) @ self.embed([query])[0]
-        return pieces.best(ranked(likeness.tolist()), allowed, counter)
+        return pieces.filled(ranked(likeness.tolist()), allowed, counter)
 
     def _vectors(self, texts: list[str]) -> torch.Tensor:
         if self.model is None:

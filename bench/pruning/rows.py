@@ -47,6 +47,17 @@ class Pieces:
                 high = middle - 1
         return best
 
+    def filled(self, order: Sequence[int], allowed: int, counter: Counter) -> str:
+        """Pieces taken in an order, those passed over that do not fit into what is left."""
+        sizes, left, chosen = counter.texts(list(self.pieces)), allowed, []
+        for i in order:
+            if sizes[i] <= left:
+                chosen.append(i)
+                left -= sizes[i]
+        while chosen and counter.texts([self.only(chosen)])[0] > allowed:
+            chosen.pop()
+        return self.only(chosen)
+
     def only(self, chosen: Sequence[int]) -> str:
         """The chosen pieces."""
         return "".join(self.pieces[i] for i in sorted(chosen)).strip()
@@ -81,18 +92,26 @@ def tail(text: str, query: str, allowed: int, *, counter: Counter) -> str:
     return pieces.best(range(len(pieces.pieces) - 1, -1, -1), allowed, counter)
 
 
-def random_row(text: str, query: str, allowed: int, *, counter: Counter, cut: Callable[[str], Pieces]) -> str:
-    """Pieces in an order that the text's hash seeds."""
-    pieces = cut(text)
-    order = list(range(len(pieces.pieces)))
-    random.Random(zlib.crc32(text.encode())).shuffle(order)
-    return pieces.best(order, allowed, counter)
+def random_word(text: str, query: str, allowed: int, *, counter: Counter) -> str:
+    """Words in an order that the text's hash seeds."""
+    pieces = by_words(text)
+    return pieces.best(_shuffled(text, len(pieces.pieces)), allowed, counter)
+
+
+def random_sentence(text: str, query: str, allowed: int, *, counter: Counter) -> str:
+    """Sentences in such an order."""
+    pieces = by_sentences(text)
+    return pieces.filled(_shuffled(text, len(pieces.pieces)), allowed, counter)
+
+
+def _shuffled(text: str, number: int) -> list[int]:
+    return random.Random(zlib.crc32(text.encode())).sample(range(number), number)
 
 
 def bm25(text: str, query: str, allowed: int, *, counter: Counter) -> str:
     """Whole sentences by BM25 against the question."""
     pieces = by_sentences(text)
-    return pieces.best(ranked(bm25_scores(pieces.pieces, query)), allowed, counter)
+    return pieces.filled(ranked(bm25_scores(pieces.pieces, query)), allowed, counter)
 
 
 def ranked(scores: Sequence[float]) -> list[int]:
@@ -121,7 +140,7 @@ def baselines(counter: Counter) -> dict[str, Row]:
         "none": nothing,
         "head": partial(head, counter=counter),
         "tail": partial(tail, counter=counter),
-        "random word": partial(random_row, counter=counter, cut=by_words),
-        "random sentence": partial(random_row, counter=counter, cut=by_sentences),
+        "random word": partial(random_word, counter=counter),
+        "random sentence": partial(random_sentence, counter=counter),
         "BM25 sentences": partial(bm25, counter=counter),
     }
