@@ -32,9 +32,21 @@ def test_a_wrapped_client_is_used_as_before(tmp_path: Path) -> None:
     assert done.stdout.endswith("Day 1: today I walked 1 km along the coast and saw 2 ships.\n")
 
 
+def test_a_langchain_agent_keeps_its_state_and_its_budget(tmp_path: Path) -> None:
+    """Fifteen days in a small window: the model sees some of it, the graph keeps all."""
+    run = [sys.executable, str(EXAMPLES / "langchain_agent.py")]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    *calls, last = done.stdout.splitlines()
+    assert len(calls) == 3
+    assert all(int(words[0]) <= int(words[2]) for words in map(str.split, calls))
+    assert last.startswith("the graph keeps 30 messages; the first: Day 1:")
+
+
 def test_every_example_is_tested() -> None:
     """A new one has to be added to a test."""
     assert sorted(path.name for path in EXAMPLES.glob("*.py")) == [
+        "langchain_agent.py",
         "library.py",
         "openai_client.py",
         "streaming.py",
