@@ -10,9 +10,9 @@ from ctxmem import chat
 from ctxmem.compressors import content, eligible
 from ctxmem.compressors.budgets import Spend, spend
 from ctxmem.compressors.fit import Fit
-from ctxmem.compressors.outcome import Compressed, Cut, Watch
+from ctxmem.compressors.outcome import Compressed, Cut
 from ctxmem.compressors.prune import Prune
-from ctxmem.compressors.relevance import Embeds
+from ctxmem.compressors.relevance import Embeds, Question
 from ctxmem.compressors.selective import prune_by_content
 from ctxmem.compressors.units import SPLITS, UnitName
 from ctxmem.errors import BudgetError, InvalidInput, ModelError, Unavailable
@@ -66,7 +66,6 @@ class Compressor:
         budget: int | Spend,
         *,
         query: str = "",
-        watch: Watch | None = None,
     ) -> Compressed:
         """Shorten a text or messages.
 
@@ -74,22 +73,22 @@ class Compressor:
             source: the text; or messages, as `Message` or as decoded JSON.
             budget: tokens allowed, as a number or as `Tokens`, `Ratio` or `Quality`.
             query: what the text will be asked; what has to do with it stays first.
-            watch: told how far the work is; may stop it.
 
         Raises:
             InvalidInput: a budget out of range, a malformed message.
             Unavailable: the scorer is out of reach and there is no fallback.
         """
         allowed = spend(budget)
+        question = Question(query, self.embedder) if query.strip() else None
         if isinstance(source, str):
-            return self._text(source, allowed)
+            return self._text(source, allowed, question)
         messages = tuple(
             replace(message if isinstance(message, Message) else chat.parse(message, param=f"messages.{i}"), id=f"m{i}")
             for i, message in enumerate(source)
         )
-        return self._messages(messages, allowed)
+        return self._messages(messages, allowed, question)
 
-    def _text(self, source: str, budget: Spend) -> Compressed:
+    def _text(self, source: str, budget: Spend, question: Question | None) -> Compressed:
         before = self.counter.texts([source])[0]
         kind = content.kind(source)
         fits = before <= budget.allow(before, kind)
@@ -97,7 +96,7 @@ class Compressor:
             return Compressed(before, before, reason="within_budget" if fits else kind, text=source)
         scores, scored_by = self._scores([source])
         (pruned,) = prune_by_content(
-            self._prune, [source], scores, lambda tokens: budget.allow(tokens, kind), self.counter
+            self._prune, [source], scores, lambda tokens: budget.allow(tokens, kind), self.counter, question
         )
         return Compressed(
             pruned.tokens_before,
@@ -108,21 +107,21 @@ class Compressor:
             scored_by=scored_by,
         )
 
-    def _messages(self, messages: tuple[Message, ...], budget: Spend) -> Compressed:
+    def _messages(self, messages: tuple[Message, ...], budget: Spend, question: Question | None) -> Compressed:
         before = self.counter.request(messages)
         allowed = budget.allow(before, "prose")
         unchanged = Compressed(before, before, reason="within_budget", messages=messages)
         if before <= allowed:
             return unchanged
         plan = layout(messages, Budget(max(1, allowed)), self.counter)
-        plan, cuts, scored_by = self._pruned(plan)
+        plan, cuts, scored_by = self._pruned(plan, question)
         try:
             plan = Fit()(plan)
         except BudgetError:
             return replace(unchanged, reason="budget_too_small")
         return Compressed(before, plan.exact, tuple(_left_out(plan, cuts)), messages=plan.render(), scored_by=scored_by)
 
-    def _pruned(self, plan: ContextPlan) -> tuple[ContextPlan, Cuts, str]:
+    def _pruned(self, plan: ContextPlan, question: Question | None) -> tuple[ContextPlan, Cuts, str]:
         """The plan with its history shortened evenly, by as much as the budget asks for; what was cut; by what."""
         segments = eligible.history(plan, _SHORTEST)
         if not segments:
@@ -130,7 +129,7 @@ class Compressor:
         texts = [segment.text for segment in segments]
         share = max(_LEAST_KEPT, 1 - plan.overflow / max(1, sum(plan.count.texts(texts))))
         scores, scored_by = self._scores(texts)
-        found = prune_by_content(self._prune, texts, scores, lambda tokens: int(share * tokens), plan.count)
+        found = prune_by_content(self._prune, texts, scores, lambda tokens: int(share * tokens), plan.count, question)
         cut = {segment.id: one for segment, one in zip(segments, found, strict=True) if not one.refusal}
         if not cut:
             return plan, {}, scored_by

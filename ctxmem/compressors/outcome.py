@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ctxmem.types import Message
-
-Watch = Callable[[float], bool]
-"""Told the share of the work that is done, in [0, 1]; answers whether to go on. False stops it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -19,13 +15,11 @@ class Cut:
         start: character offset of its first character.
         end: character offset after its last.
         why: the reason in a few words.
-        score: what spoke for keeping it, in standard deviations of the text's units; None when nothing was scored.
     """
 
     start: int
     end: int
     why: str
-    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

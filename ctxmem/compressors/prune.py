@@ -8,17 +8,15 @@ target model's own tokens; and a result that saves little or breaks something is
 
 from __future__ import annotations
 
-import heapq
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import isfinite, sqrt
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ctxmem.compressors import protect
 from ctxmem.compressors.drafts import Draft, Search
-from ctxmem.compressors.units import PHRASE_WORDS, SPLITS, Unit, UnitName
-from ctxmem.compressors.words import salience
+from ctxmem.compressors.ranking import Weights, worth
+from ctxmem.compressors.relevance import Question
+from ctxmem.compressors.units import SPLITS, UnitName
 from ctxmem.ports import Counter, TokenScores
 
 Refusal = Literal[
@@ -27,9 +25,6 @@ Refusal = Literal[
 """Why a text stayed as it was; empty when it was pruned."""
 
 MIN_SAVED = 32
-SHINGLE = 3
-REDUNDANT = 0.25
-_DIGIT = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +52,23 @@ class Prune:
 
     Attributes:
         unit: what is kept or dropped as one.
-        salience: weight of the words that stand out, against self-information; both in standard deviations.
-        soft: bonus of a unit of weight 1 (a number, an error line), in standard deviations.
+        weights: what makes a unit worth keeping.
         min_saved: tokens a pruning must save to be worth it.
         min_share: share of the text it must save.
     """
 
     unit: UnitName = "phrase"
-    salience: float = 1.0
-    soft: float = 1.0
+    weights: Weights = field(default_factory=Weights)
     min_saved: int = MIN_SAVED
     min_share: float = 0.08
 
     def __call__(
-        self, texts: Sequence[str], scores: Sequence[TokenScores], keep: Callable[[int], int], count: Counter
+        self,
+        texts: Sequence[str],
+        scores: Sequence[TokenScores],
+        keep: Callable[[int], int],
+        count: Counter,
+        question: Question | None = None,
     ) -> list[Pruned]:
         """Prune each text on its own.
 
@@ -81,10 +79,11 @@ class Prune:
             scores: self-information of each.
             keep: from a text's tokens, the tokens it may keep.
             count: counts in the target model's tokens.
+            question: what they will be asked; None when nobody knows.
         """
         before = count.texts(texts)
         searches = [
-            Search(self._draft(text, score), keep(tokens), tokens)
+            Search(self._draft(text, score, keep(tokens) / max(1, tokens), question), keep(tokens), tokens)
             for text, score, tokens in zip(texts, scores, before, strict=True)
         ]
         while asked := [(search, text) for search in searches if (text := search.probe()) is not None]:
@@ -92,21 +91,14 @@ class Prune:
                 search.tell(text, tokens)
         return [self._judged(search) for search in searches]
 
-    def _draft(self, text: str, scores: TokenScores) -> Draft:
-        units = SPLITS[self.unit](text)
-        return Draft(text, units, _ranking(units, self._scores(units, scores)))
-
-    def _scores(self, units: Sequence[Unit], scores: TokenScores) -> list[float]:
-        """By unit: S = U / sd(U) + a Sal / sd(Sal) + b soft."""
-        nats = _sums(units, scores)
-        stand_out = [sum(map(salience, unit.words)) for unit in units]
-        prunable = [i for i, unit in enumerate(units) if unit.kind == "text"]
-        per_nat = 1.0 / _spread([nats[i] for i in prunable])
-        per_salience = self.salience / _spread([stand_out[i] for i in prunable])
-        return [
-            nat * per_nat + out * per_salience + self.soft * unit.weight
-            for unit, nat, out in zip(units, nats, stand_out, strict=True)
-        ]
+    def _draft(self, text: str, scores: TokenScores, share: float, question: Question | None) -> Draft:
+        if share >= 1:
+            return Draft(text, [], [])
+        found = worth(text, SPLITS[self.unit](text), scores, self.weights)
+        ranking = (
+            found.ranking_for(question, share, self.weights.relevance) if question is not None else found.ranking()
+        )
+        return Draft(text, found.units, ranking)
 
     def _judged(self, search: Search) -> Pruned:
         """The acceptance gate: what was found, or the source with the reason."""
@@ -127,50 +119,3 @@ class Prune:
         if refusal or search.best is None:
             return Pruned(source, before, before, refusal=refusal)
         return Pruned(search.best, before, search.best_tokens, search.draft.dropped(search.kept))
-
-
-def _ranking(units: Sequence[Unit], scores: Sequence[float]) -> list[int]:
-    """Text units, best first, ties by position; one that only repeats what came before it is put further back."""
-    heap = [(-scores[i], i) for i, unit in enumerate(units) if unit.kind == "text"]
-    heapq.heapify(heap)
-    ranking: list[int] = []
-    seen: set[tuple[str, ...]] = set()
-    discounted: set[int] = set()
-    while heap:
-        score, i = heapq.heappop(heap)
-        shingles = _shingles(units[i])
-        if shingles and i not in discounted and shingles <= seen:
-            discounted.add(i)
-            heapq.heappush(heap, (score * REDUNDANT, i))
-            continue
-        seen |= shingles
-        ranking.append(i)
-    return ranking
-
-
-def _shingles(unit: Unit) -> set[tuple[str, ...]]:
-    """Runs of three words; in lines and sentences all digits are alike, so that a log's lines can repeat each other."""
-    words = [word.casefold() for word in unit.words]
-    if len(words) > PHRASE_WORDS:
-        words = [_DIGIT.sub("0", word) for word in words]
-    return {tuple(words[i : i + SHINGLE]) for i in range(len(words) - SHINGLE + 1)}
-
-
-def _sums(units: Sequence[Unit], scores: TokenScores) -> list[float]:
-    """Self-information of each unit: the sum over its tokens, in nats. A token belongs where its last character is."""
-    sums = [0.0] * len(units)
-    at = 0
-    for end, nats in zip(scores.ends, scores.nats, strict=True):
-        while at < len(units) - 1 and units[at].end < end:
-            at += 1
-        if units and isfinite(nats):
-            sums[at] += nats
-    return sums
-
-
-def _spread(values: Sequence[float]) -> float:
-    """Standard deviation; 1 when there is none."""
-    if not values:
-        return 1.0
-    mean = sum(values) / len(values)
-    return sqrt(sum((value - mean) ** 2 for value in values) / len(values)) or 1.0

@@ -1,9 +1,28 @@
-"""How much the sentences of a text have to do with a query."""
+"""How much the passages of a text have to do with a query: by meaning, by words, and by the company they keep.
+
+The sum of three standard scores: the cosine of an embedder, if there is one, BM25 (Robertson and Zaragoza 2009, "The
+Probabilistic Relevance Framework", eq. 3.15, the text's own passages being the collection), and half of the best score
+in the same block, since a passage often leaves to its neighbours what it is about.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import Counter as Tally
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import log, sqrt
 from typing import Any, Protocol
+
+from ctxmem.compressors.words import stop
+
+K1 = 0.9
+B = 0.4
+BLOCK = 0.5
+"""Weight of the best score in a passage's block."""
+
+_WORD = re.compile(r"\w+")
 
 
 class Embeds(Protocol):
@@ -12,3 +31,84 @@ class Embeds(Protocol):
     def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
         """(texts, dimensions) float32, each row of length 1."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a text will be asked.
+
+    Attributes:
+        text: the question; a tool call's arguments do as well.
+        embedder: finds what means the same in other words; None: words alone count.
+        threshold: passages whose `likeness` is less are left out even if there is room; None: the budget alone decides.
+    """
+
+    text: str
+    embedder: Embeds | None = None
+    threshold: float | None = None
+
+    def relevance(self, passages: Sequence[str], blocks: Sequence[int]) -> tuple[list[float], list[float]]:
+        """How much each passage has to do with the question.
+
+        Args:
+            passages: the text, cut up.
+            blocks: number of the paragraph or line that each passage stands in.
+
+        Returns:
+            By passage: its relevance in standard deviations, comparable within the text; and its likeness in [0, 1],
+            comparable between texts: the cosine, or the share of the question's words (by rarity) if that is more.
+        """
+        words = [Tally(_words(passage)) for passage in passages]
+        rarity = _rarity(words, set(_words(self.text)))
+        found = _standard(_bm25(words, rarity))
+        likeness = _covered(words, rarity)
+        if self.embedder is not None and passages:
+            vectors = self.embedder.embed(passages) @ self.embedder.embed([self.text], query=True)[0]
+            cosines = [float(cosine) for cosine in vectors]
+            found = [one + other for one, other in zip(found, _standard(cosines), strict=True)]
+            likeness = [max(one, other) for one, other in zip(likeness, cosines, strict=True)]
+        return _standard(_with_company(found, blocks)), likeness
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in _WORD.findall(text.casefold()) if not stop(word)]
+
+
+def _rarity(passages: Sequence[Tally[str]], asked: set[str]) -> dict[str, float]:
+    """Inverse document frequency of the question's words, in nats."""
+    holders = {word: sum(word in passage for passage in passages) for word in sorted(asked)}
+    return {word: log(1 + (len(passages) - held + 0.5) / (held + 0.5)) for word, held in holders.items()}
+
+
+def _bm25(passages: Sequence[Tally[str]], rarity: dict[str, float]) -> list[float]:
+    lengths = [sum(passage.values()) for passage in passages]
+    typical = sum(lengths) / max(1, len(lengths)) or 1.0
+    scores = []
+    for passage, length in zip(passages, lengths, strict=True):
+        damping = K1 * (1 - B + B * length / typical)
+        held = ((weight, passage[word]) for word, weight in rarity.items() if word in passage)
+        scores.append(sum(weight * times * (K1 + 1) / (times + damping) for weight, times in held))
+    return scores
+
+
+def _covered(passages: Sequence[Tally[str]], rarity: dict[str, float]) -> list[float]:
+    """Share of the question's words that each passage has, weighed by their rarity."""
+    total = sum(rarity.values()) or 1.0
+    return [sum(weight for word, weight in rarity.items() if word in passage) / total for passage in passages]
+
+
+def _with_company(scores: Sequence[float], blocks: Sequence[int]) -> list[float]:
+    lifted = []
+    for _, block in groupby(zip(blocks, scores, strict=True), key=lambda pair: pair[0]):
+        own = [score for _, score in block]
+        lifted += [score + BLOCK * max(own) for score in own]
+    return lifted
+
+
+def _standard(values: Sequence[float]) -> list[float]:
+    """Mean 0, standard deviation 1; all 0 when there is no difference."""
+    if not values:
+        return []
+    mean = sum(values) / len(values)
+    spread = sqrt(sum((value - mean) ** 2 for value in values) / len(values))
+    return [(value - mean) / spread if spread > 1e-9 else 0.0 for value in values]

@@ -16,6 +16,7 @@ from itertools import accumulate
 from ctxmem.compressors import content, eligible
 from ctxmem.compressors.lexical import Lexical
 from ctxmem.compressors.prune import MIN_SAVED, Prune, Pruned
+from ctxmem.compressors.relevance import Question
 from ctxmem.compressors.units import UnitName
 from ctxmem.errors import InvalidInput, ModelError, Unavailable
 from ctxmem.plan import ContextPlan
@@ -131,14 +132,19 @@ class SelectiveContext:
 
 
 def prune_by_content(
-    prune: Prune, texts: Sequence[str], scores: Sequence[TokenScores], keep: Callable[[int], int], count: Counter
+    prune: Prune,
+    texts: Sequence[str],
+    scores: Sequence[TokenScores],
+    keep: Callable[[int], int],
+    count: Counter,
+    question: Question | None = None,
 ) -> list[Pruned]:
-    """Prune each text, logs by lines and the rest by the unit of `prune`."""
+    """Prune each text, logs by lines and the rest by the unit of `prune`; see `Prune.__call__`."""
     units: list[UnitName] = ["block" if content.kind(text) == "log" else prune.unit for text in texts]
     outcomes: dict[int, Pruned] = {}
     for unit in dict.fromkeys(units):
         places = [i for i, its in enumerate(units) if its == unit]
         same = replace(prune, unit=unit)
-        found = same([texts[i] for i in places], [scores[i] for i in places], keep, count)
+        found = same([texts[i] for i in places], [scores[i] for i in places], keep, count, question)
         outcomes.update(zip(places, found, strict=True))
     return [outcomes[i] for i in range(len(texts))]

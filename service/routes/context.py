@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import msgspec
 from fastapi import APIRouter, Response
 
 from ctxmem import chat
-from ctxmem.compressors.compress import compress
+from ctxmem.compressors.budgets import spend
+from ctxmem.compressors.compress import Compressor
 from ctxmem.compressors.lexical import Lexical
 from ctxmem.compressors.outcome import Compressed
-from ctxmem.errors import Unavailable
 from ctxmem.ids import item_of_artifact
 from ctxmem.manager import Call, ContextManager
 from service.routes import shapes
@@ -89,18 +87,10 @@ async def tokenize(service: Parts, manager: Manager, body: JsonBody) -> Response
 def _compressed(manager: ContextManager, asked: shapes.CompressRequest, messages: list[bytes] | None) -> Compressed:
     """By self-information, or by the model-free scorer when the model worker is out of reach."""
     source = chat.parse_all(messages) if messages is not None else asked.text or ""
-    shorten = partial(
-        compress,
-        source,
-        counter=manager.engine.counters(asked.model),
-        budget=asked.budget,
-        ratio=asked.ratio,
-        unit=asked.unit,
+    shorten = Compressor(
+        manager.engine.counters(asked.model), manager.engine.scorer, fallback=Lexical(), unit=asked.unit
     )
-    try:
-        return shorten(scorer=manager.engine.scorer)
-    except Unavailable:
-        return shorten(scorer=Lexical())
+    return shorten(source, spend(asked.budget, ratio=asked.ratio), query=asked.query or "")
 
 
 def _outcome(done: Compressed) -> dict[str, object]:

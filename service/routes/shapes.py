@@ -41,7 +41,7 @@ class ContextRequest(Wire):
 
 
 class CompressRequest(Wire):
-    """`POST /v1/compress`: shorten a text or messages once. `query` is accepted for later use."""
+    """`POST /v1/compress`: shorten a text or messages once; what has to do with `query` stays first."""
 
     text: str | None = None
     messages: list[Message] | None = None

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ctxmem.compressors import protect
 from ctxmem.compressors.lexical import Lexical
 from ctxmem.compressors.prune import Prune, Pruned
+from ctxmem.compressors.ranking import Weights
 from ctxmem.compressors.units import SPLITS
 from ctxmem.ports import TokenScores
 from ctxmem.testing import LengthScorer, WordCounter
@@ -145,7 +146,7 @@ class TestRefusals:
         text = "Anna opens (here. Berta closes) it. Carla left."
         ends = (18, 35, 48)
         scores = TokenScores((0, 19, 36), ends, (9.0, 1.0, 5.0))
-        (pruned,) = Prune("sentence", salience=0, min_saved=1)([text], [scores], lambda _: 5, COUNT)
+        (pruned,) = Prune("sentence", Weights(salience=0, length=0), min_saved=1)([text], [scores], lambda _: 5, COUNT)
         assert (pruned.refusal, pruned.text) == ("unbalanced", text)
 
 
@@ -154,7 +155,7 @@ class TestRanking:
         """Of two phrases the one with more nats in all stays, though the other has more for each token."""
         text = "alpha beta gamma delta, omega"
         scores = TokenScores((0, 6, 11, 17, 24), (5, 10, 16, 23, 29), (2.0, 2.0, 2.0, 2.0, 5.0))
-        (pruned,) = Prune(salience=0, min_saved=1)([text], [scores], lambda _: 4, COUNT)
+        (pruned,) = Prune(weights=Weights(salience=0, length=0), min_saved=1)([text], [scores], lambda _: 4, COUNT)
         assert pruned.text == "alpha beta gamma delta,"
 
     def test_numbers_and_names_outlive_filler(self):
@@ -184,7 +185,7 @@ class TestRanking:
         """NaN neither wins nor spreads."""
         text = "alpha the beta"
         scores = TokenScores((0, 6, 10), (5, 9, 14), (float("nan"), 1.0, 9.0))
-        (pruned,) = Prune(salience=0, min_saved=1)([text], [scores], lambda _: 1, COUNT)
+        (pruned,) = Prune(weights=Weights(salience=0, length=0), min_saved=1)([text], [scores], lambda _: 1, COUNT)
         assert pruned.text.strip() == "beta"
 
 

@@ -1,0 +1,185 @@
+"""In which order the units of a text are worth keeping.
+
+Without a question a unit is worth what it tells: S = (U / sd(U) + a Sal / sd(Sal) + b soft) / n^c, with U the
+self-information summed over its n tokens (Li et al. 2023, eq. 2), Sal what its words stand out, soft whether it holds
+a number, a negation or an error. The small power c = 1/4 of the length leans towards units that say it in fewer tokens:
+at c = 1, the mean of the authors' code, numbers go first. With a question, whole passages come first, best first, up to
+a part of the budget; the rest is filled with units by S + w R, R being the relevance of their passage.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite, sqrt
+
+from ctxmem.compressors.relevance import Question
+from ctxmem.compressors.units import PHRASE_WORDS, Unit, blocks, sentences
+from ctxmem.compressors.words import salience
+from ctxmem.ports import TokenScores
+
+SHINGLE = 3
+REDUNDANT = 0.25
+"""What is left of the worth of a unit that only repeats what is kept already."""
+
+COARSE = 0.75
+"""Most of a budget that whole passages take when there is a question."""
+
+COARSE_SOURCE = 0.3
+"""Most of the source that they take: what answers a question does not grow with the budget."""
+
+_DIGIT = re.compile(r"\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What makes a unit worth keeping, besides its self-information in standard deviations.
+
+    Attributes:
+        salience: of the words that stand out, in standard deviations.
+        soft: bonus of a unit of weight 1 (a number, an error line), in standard deviations.
+        length: power of the number of tokens that the worth is divided by.
+        relevance: of its passage, in standard deviations.
+    """
+
+    salience: float = 1.0
+    soft: float = 1.5
+    length: float = 0.25
+    relevance: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What a text's units are worth and cost.
+
+    Attributes:
+        text: the source.
+        units: its units.
+        scores: worth of each.
+        tokens: tokens of each, by the scorer's count.
+    """
+
+    text: str
+    units: list[Unit]
+    scores: list[float]
+    tokens: list[int]
+
+    def ranking(self) -> list[int]:
+        """Units that may go, best first; ties by position."""
+        return _spread_out(self.units, self.scores, [])
+
+    def ranking_for(self, question: Question, share: float, weight: float) -> list[int]:
+        """The same, best for a question first, given the share of the text that will stay.
+
+        With a threshold, units of passages below it are not in the ranking at all.
+        """
+        owners, passages, places = _passages(self.text, self.units)
+        relevance, likeness = question.relevance(passages, places)
+        scores = [score + weight * relevance[owner] for score, owner in zip(self.scores, owners, strict=True)]
+        shut = set()
+        if question.threshold is not None:
+            shut = {number for number, alike in enumerate(likeness) if alike < question.threshold}
+        first = self._coarse(owners, relevance, shut, share)
+        units = [unit if owner not in shut else None for unit, owner in zip(self.units, owners, strict=True)]
+        return _spread_out(units, scores, first)
+
+    def _coarse(self, owners: Sequence[int], relevance: Sequence[float], shut: set[int], share: float) -> list[int]:
+        """Units of the whole passages that come first, in the order of their relevance."""
+        members: dict[int, list[int]] = {}
+        for i, owner in enumerate(owners):
+            members.setdefault(owner, []).append(i)
+        room = min(COARSE * share, COARSE_SOURCE) * sum(self.tokens)
+        first: list[int] = []
+        for number in sorted(members, key=lambda number: (-relevance[number], number)):
+            cost = sum(self.tokens[i] for i in members[number])
+            if number not in shut and cost <= room:
+                room -= cost
+                first += [i for i in members[number] if self.units[i].kind == "text"]
+        return first
+
+
+def worth(text: str, units: list[Unit], scores: TokenScores, weights: Weights) -> Worth:
+    """What each unit of a text is worth.
+
+    Args:
+        text: the source.
+        units: what it was cut into.
+        scores: self-information of its tokens.
+        weights: of what else counts.
+    """
+    nats, tokens = _sums(units, scores)
+    stand_out = [sum(map(salience, unit.words)) for unit in units]
+    prunable = [i for i, unit in enumerate(units) if unit.kind == "text"]
+    per_nat = 1.0 / _deviation([nats[i] for i in prunable])
+    per_salience = weights.salience / _deviation([stand_out[i] for i in prunable])
+    values = [
+        (nat * per_nat + out * per_salience + weights.soft * unit.weight) / max(1, number) ** weights.length
+        for unit, nat, out, number in zip(units, nats, stand_out, tokens, strict=True)
+    ]
+    return Worth(text, units, values, tokens)
+
+
+def _spread_out(units: Sequence[Unit | None], scores: Sequence[float], first: Sequence[int]) -> list[int]:
+    """`first`, then the other text units, best first; one that only repeats what is before it is put further back."""
+    taken = set(first)
+    heap = [
+        (-scores[i], i) for i, unit in enumerate(units) if unit is not None and unit.kind == "text" and i not in taken
+    ]
+    heapq.heapify(heap)
+    ranking = list(first)
+    seen = {shingle for i in first if (unit := units[i]) is not None for shingle in _shingles(unit)}
+    discounted: set[int] = set()
+    while heap:
+        score, i = heapq.heappop(heap)
+        unit = units[i]
+        shingles = _shingles(unit) if unit is not None else set()
+        if shingles and i not in discounted and shingles <= seen:
+            discounted.add(i)
+            heapq.heappush(heap, (score * REDUNDANT, i))
+            continue
+        seen |= shingles
+        ranking.append(i)
+    return ranking
+
+
+def _passages(text: str, units: Sequence[Unit]) -> tuple[list[int], list[str], list[int]]:
+    """By unit, the number of its sentence; the sentences; and by sentence, the number of its line."""
+    cut = sentences(text)
+    starts, lines = [one.start for one in cut], [one.start for one in blocks(text)]
+    owners = [max(0, bisect_right(starts, unit.body) - 1) for unit in units]
+    return owners, [text[one.body : one.end] for one in cut], [bisect_right(lines, one.body) for one in cut]
+
+
+def _shingles(unit: Unit) -> set[tuple[str, ...]]:
+    """Runs of three words; in lines and sentences all digits are alike, so that a log's lines can repeat each other."""
+    words = [word.casefold() for word in unit.words]
+    if len(words) > PHRASE_WORDS:
+        words = [_DIGIT.sub("0", word) for word in words]
+    return {tuple(words[i : i + SHINGLE]) for i in range(len(words) - SHINGLE + 1)}
+
+
+def _sums(units: Sequence[Unit], scores: TokenScores) -> tuple[list[float], list[int]]:
+    """Self-information of each unit, summed over its tokens, in nats; and their number.
+
+    A token belongs where its last character is.
+    """
+    sums, number = [0.0] * len(units), [0] * len(units)
+    at = 0
+    for end, nats in zip(scores.ends, scores.nats, strict=True):
+        while at < len(units) - 1 and units[at].end < end:
+            at += 1
+        if units:
+            sums[at] += nats if isfinite(nats) else 0.0
+            number[at] += 1
+    return sums, number
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """Standard deviation; 1 when there is none."""
+    if not values:
+        return 1.0
+    mean = sum(values) / len(values)
+    return sqrt(sum((value - mean) ** 2 for value in values) / len(values)) or 1.0

@@ -1,0 +1,79 @@
+"""What a question asks for stays; without one nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ctxmem.compressors.compress import Compressor
+from ctxmem.compressors.lexical import Lexical
+from ctxmem.compressors.ranking import Weights, worth
+from ctxmem.compressors.relevance import Question
+from ctxmem.compressors.units import SPLITS
+from ctxmem.testing import WordCounter
+
+PLACES = ("harbour", "museum", "station", "library", "market", "theatre", "bridge", "garden")
+TEXT = " ".join(
+    f"The {place} was built in {1890 + 7 * i} by the firm of builder number {i}, who had come from the north. "
+    f"Its roof of {i + 3} tiles is kept by a family of gardeners and painters."
+    for i, place in enumerate(PLACES)
+)
+
+
+class OneWord:
+    """Embeds a text as the share of its words that are `roof` or `covering`: two words for one thing."""
+
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
+        del query
+        found = [any(word in text.lower() for word in ("roof", "covering")) for text in texts]
+        return np.array([[1.0, 0.0] if one else [0.0, 1.0] for one in found], dtype=np.float32)
+
+
+def kept(query: str, ratio: float = 0.3, **options: Any) -> str:
+    compress = Compressor(WordCounter(), Lexical(), **options)
+    return compress(TEXT, int(ratio * len(TEXT.split())), query=query).text or ""
+
+
+def test_the_sentence_that_answers_stays_whole():
+    """For each place in turn, at three tenths of the text."""
+    for i, place in enumerate(PLACES):
+        asked = kept(f"When was the {place} built?")
+        assert f"{place} was built in {1890 + 7 * i} by the firm of builder number {i}" in asked
+        assert len(asked.split()) <= 0.3 * len(TEXT.split())
+
+
+def test_an_embedder_finds_what_other_words_mean():
+    """No word of the question stands in the text; its meaning does."""
+    asked = kept("covering?", embedder=OneWord())
+    assert asked.count("roof") > kept("covering?").count("roof") - 1
+    assert asked.count("roof") >= 2
+
+
+def test_an_empty_question_is_no_question():
+    """White space alone changes nothing."""
+    assert kept("") == kept("  \n")
+
+
+def test_below_the_threshold_nothing_stays():
+    """Units of passages that have too little to do with the question are in no ranking."""
+    units = SPLITS["sentence"](TEXT)
+    found = worth(TEXT, units, Lexical().score([TEXT])[0], Weights())
+    ranking = found.ranking_for(Question("the harbour", threshold=0.5), 0.5, 0.5)
+    assert {"harbour"} == {p for i in ranking for p in PLACES if p in TEXT[units[i].start : units[i].end]}
+
+
+def test_a_unit_that_says_it_in_fewer_tokens_is_worth_more():
+    """The power of the length leans to the short one; at 0 only the sum counts."""
+    text = "Alpha 17 beta. " + "and so it was that they of the and to in on at by for with from " * 2 + "Alpha 17 beta."
+    units = SPLITS["sentence"](text)
+    scores = Lexical().score([text])[0]
+    leaning, summed = worth(text, units, scores, Weights()), worth(text, units, scores, Weights(length=0))
+    assert leaning.scores[0] / leaning.scores[1] > summed.scores[0] / summed.scores[1]
+
+
+def test_nothing_to_compare_is_no_error():
+    """No passages, no words, no difference."""
+    assert Question("what?").relevance([], []) == ([], [])
+    assert Question("").relevance(["a", "b"], [0, 1])[0] == [0.0, 0.0]
