@@ -39,6 +39,7 @@ RESPONSES = Wire(
     assemble=responses.assemble,
     tools=responses.tools,
     aside=responses.aside,
+    textual=True,
 )
 
 

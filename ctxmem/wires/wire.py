@@ -36,6 +36,7 @@ class Wire:
         assemble: the answer in a whole stream.
         tools: the request's tools as chat writes them.
         aside: why the request must go as it came, such as `provider_history`; empty when it need not.
+        textual: whether the conversation may be a bare text, which the user says.
         bearer: whether the upstream's key goes as a bearer token; else as `x-api-key`.
         plain: a message that ctxmem made, as this wire takes it.
     """
@@ -49,6 +50,7 @@ class Wire:
     header: str = ""
     tools: Callable[[bytes], bytes] = _as_it_is
     aside: Callable[[Body], str] = _never
+    textual: bool = False
     bearer: bool = True
     plain: Callable[[bytes], bytes] = _as_it_is
 
@@ -92,6 +94,6 @@ class Wire:
 
     def _field(self, body: Body) -> list[bytes]:
         raw = body.fields.get(self.field, b"")
-        if raw.startswith(b'"'):
+        if self.textual and raw.startswith(b'"'):
             return [b'{"role":"user","content":' + raw + b"}"]
         return body.messages(self.field)
