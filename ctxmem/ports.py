@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ctxmem.records import Batch, Branch, Erasure, Event, LedgerEntry, RequestRecord, Session
 from ctxmem.types import Message
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Counter(Protocol):
@@ -78,6 +82,33 @@ class Scorer(Protocol):
 
         Raises:
             Unavailable: the deadline passed or the model is out of reach.
+        """
+        ...
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors whose inner product says how alike they are.
+
+    Attributes:
+        name: fingerprint; equal names give equal vectors, others must never be mixed in one index.
+        dimensions: length of a vector.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dimensions(self) -> int: ...
+
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
+        """(len(texts), dimensions) vectors, L2-normalised.
+
+        Args:
+            texts: what to embed.
+            query: whether they are questions; some models read those in another way.
+
+        Raises:
+            ModelError: the model is broken.
+            Unavailable: it is out of reach.
         """
         ...
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from ctxmem.errors import ModelError, Unavailable
@@ -160,7 +160,7 @@ def finite(nats: Tensor, *, vocab: int) -> Tensor:
     return torch.where(good, nats, math.log(vocab))
 
 
-def fingerprint(model: PreTrainedModel) -> str:
+def fingerprint(model: nn.Module) -> str:
     """A name of the weights and their number format: 16 hex characters over a sample of every parameter."""
     digest = blake2b(digest_size=8)
     for name, weights in model.named_parameters():
