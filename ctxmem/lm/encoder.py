@@ -97,9 +97,7 @@ class SentenceEncoder:
         rows = torch.tensor([[*line, *[pad] * (longest - len(line))] for line in ids])
         mask = torch.tensor([[1] * len(line) + [0] * (longest - len(line)) for line in ids])
         with torch.inference_mode():
-            states: Tensor = self._model(
-                input_ids=rows, attention_mask=mask
-            ).last_hidden_state  # (batch, longest, width)
+            states: Tensor = self._model(input_ids=rows, attention_mask=mask).last_hidden_state  # (B, T, width)
         if self._pooling == "cls":
             return states[:, 0]
         summed: Tensor = (states * mask[..., None]).sum(1)
