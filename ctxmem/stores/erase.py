@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, exists, insert,
 
 from ctxmem.ids import new_id
 from ctxmem.records import Erasure
-from ctxmem.stores import schema
+from ctxmem.stores import memory_erase, schema
 from ctxmem.stores.artifacts import hold_tenant
 from ctxmem.stores.reads import chunks
 
@@ -34,10 +34,12 @@ def erase_user(connection: Connection, tenant: str, user_id: str) -> Erasure:
     """Erase all sessions of a user."""
     table = schema.sessions
     theirs = select(table.c.id).where(table.c.tenant == tenant, table.c.user_id == user_id)
-    return _erase(connection, tenant, f"user:{user_id}", list(connection.scalars(theirs)))
+    return _erase(connection, tenant, f"user:{user_id}", list(connection.scalars(theirs)), user_id=user_id)
 
 
-def _erase(connection: Connection, tenant: str, scope: str, session_ids: Sequence[str]) -> Erasure:
+def _erase(
+    connection: Connection, tenant: str, scope: str, session_ids: Sequence[str], *, user_id: str = ""
+) -> Erasure:
     """Erase sessions, heads first: once its head is gone no writer can add to a session."""
     if connection.dialect.name == "postgresql":
         hold_tenant(connection, tenant, shared=False)
@@ -49,7 +51,10 @@ def _erase(connection: Connection, tenant: str, scope: str, session_ids: Sequenc
         brought = gone.column(schema.artifact_uses.c.sha256, some)
         for table in _OF_A_SESSION:
             gone.delete(table, table.c.session_id.in_(some))
+        memory_erase.of_sessions(connection, tenant, some, gone)
         gone.orphans(brought)
+    if user_id:
+        memory_erase.of_user(connection, tenant, user_id, gone)
     return gone.receipt(scope)
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """Revision of `migrations` that these tables are at."""
 
 metadata = MetaData(
