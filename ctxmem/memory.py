@@ -65,7 +65,7 @@ class Memory:
         session_id: the session it is from.
         text: the statement.
         speaker: who said it; empty when nobody is named.
-        topic: key of what it settles, such as `user:live`; a later memory of the same topic supersedes it. May be empty.
+        topic: key of what it settles, such as `user:live`; a later memory of the topic supersedes it. May be empty.
         status: `active`, or `superseded` by a later one.
         method: how it was made: `verbatim`, `llm` or `import`.
         valid_from: when it began to be true in the world, seconds since 1970.

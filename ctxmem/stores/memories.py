@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Dialect, Row, Select, delete, select, update
 
-from ctxmem.errors import Conflict
+from ctxmem.errors import Conflict, InvalidInput
 from ctxmem.memory import Memory, MemoryBatch, MemoryChange, Scope, Source
 from ctxmem.ports import MemoryStore
 from ctxmem.stores import statements
@@ -146,7 +146,10 @@ class MemoryWriter:
 
     def _put(self, connection: Connection, tenant: str, memory: Memory) -> None:
         row: dict[str, Any] = {name: getattr(memory, name) for name in _NAMES}
-        row["metadata"] = json_text(row["metadata"])
+        try:
+            row["metadata"] = json_text(row["metadata"])
+        except TypeError as error:
+            raise InvalidInput(f"metadata has no JSON form: {error}", param="metadata") from error
         if memory.revision == 1:
             done = connection.exec_driver_sql(self._insert, row | {"tenant": tenant})
         else:

@@ -36,7 +36,8 @@ def of_sessions(connection: Connection, tenant: str, session_ids: Sequence[str],
     touched = set(connection.scalars(cited))
     own = select(memories.c.id).where(memories.c.tenant == tenant, memories.c.session_id.in_(session_ids))
     own_ids = set(connection.scalars(own))
-    gone.delete(sources, sources.c.session_id.in_(session_ids))
+    if touched:
+        gone.delete(sources, sources.c.session_id.in_(session_ids))
     for some in chunks(sorted(touched - own_ids)):
         stands = exists().where(sources.c.tenant == tenant, sources.c.memory_id == memories.c.id)
         bare = select(memories.c.id).where(memories.c.tenant == tenant, memories.c.id.in_(some), ~stands)
