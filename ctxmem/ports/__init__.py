@@ -1,0 +1,21 @@
+"""Ports: what the core needs from the outside. Adapters implement them; `service.wiring` or the user joins the two."""
+
+from ctxmem.ports.cache import Cache
+from ctxmem.ports.index import Index, Match
+from ctxmem.ports.memories import MemoryStore
+from ctxmem.ports.models import Complete, Counter, Embedder, Reranker, Scorer, TokenScores
+from ctxmem.ports.store import Store
+
+__all__ = [
+    "Cache",
+    "Complete",
+    "Counter",
+    "Embedder",
+    "Index",
+    "Match",
+    "MemoryStore",
+    "Reranker",
+    "Scorer",
+    "Store",
+    "TokenScores",
+]

@@ -1,0 +1,67 @@
+"""Nearest neighbours, by whatever engine."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One find of an index.
+
+    Attributes:
+        id: what was added under it.
+        score: how alike; higher is better, and comparable within one search only.
+    """
+
+    id: str
+    score: float
+
+
+class Index(Protocol):
+    """Nearest vectors by inner product, over ids. May be lost at any time: the truth it is built from is elsewhere.
+
+    Attributes:
+        fingerprint: name of the embedder whose vectors it holds.
+        dimensions: length of a vector.
+    """
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def dimensions(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def add(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Put (len(ids), dimensions) vectors in; one whose id is there takes the old one's place.
+
+        Raises:
+            InvalidInput: another dimension, a value that is not finite, or an id twice. Nothing is changed.
+        """
+        ...
+
+    def remove(self, ids: Collection[str]) -> int:
+        """Take vectors out; returns how many were there."""
+        ...
+
+    def search(
+        self, vectors: NDArray[np.float32], k: int, *, among: Collection[str] | None = None
+    ) -> list[list[Match]]:
+        """For each of the (queries, dimensions) vectors the best `k` or fewer, best first; equal scores by id.
+
+        Args:
+            vectors: what to look for.
+            k: most matches per query; more than there are gives all.
+            among: ids that may be found; None for all, ids that are not there do not matter.
+
+        Raises:
+            InvalidInput: another dimension, a value that is not finite, or a negative `k`.
+        """
+        ...
