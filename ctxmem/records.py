@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ctxmem.job import Job
 from ctxmem.types import OURS, SegmentKind, Verdict
 
 
@@ -217,6 +218,7 @@ class Batch:
         request: request to insert, or to replace when its id is known.
         artifacts: content to keep, SHA-256 hex to bytes; known ones are left alone.
         idempotency_key: the caller's key for this write; the same key again returns the first result.
+        jobs: work that this write causes; it is queued with it or not at all.
     """
 
     session: Session
@@ -227,6 +229,7 @@ class Batch:
     request: RequestRecord | None = None
     artifacts: Mapping[str, bytes] = field(default_factory=dict)
     idempotency_key: str | None = None
+    jobs: tuple[Job, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from ctxmem.ports.cache import Cache
 from ctxmem.ports.index import Index, Match
+from ctxmem.ports.jobs import Jobs
 from ctxmem.ports.memories import MemoryStore
 from ctxmem.ports.models import Complete, Counter, Embedder, Reranker, Scorer, TokenScores
 from ctxmem.ports.store import Store
@@ -12,6 +13,7 @@ __all__ = [
     "Counter",
     "Embedder",
     "Index",
+    "Jobs",
     "Match",
     "MemoryStore",
     "Reranker",

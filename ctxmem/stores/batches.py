@@ -8,6 +8,7 @@ from ctxmem.errors import Conflict
 from ctxmem.records import Batch, Event, Session
 from ctxmem.stores import reads, rows, schema, statements
 from ctxmem.stores.artifacts import ArtifactWriter
+from ctxmem.stores.jobs import JobWriter
 
 _keys = schema.idempotency
 _find = select(_keys.c.digest, _keys.c.batch).where(
@@ -26,6 +27,7 @@ class BatchWriter:
         self._entry = statements.insert(dialect, schema.ledger)
         self._request = statements.upsert(dialect, schema.requests)
         self._claim = statements.insert_new(dialect, schema.idempotency)
+        self._jobs = JobWriter(dialect)
         self.artifacts = ArtifactWriter(dialect)
 
     def write(self, connection: Connection, tenant: str, batch: Batch) -> Batch:
@@ -47,6 +49,7 @@ class BatchWriter:
             connection.exec_driver_sql(self._entry, [rows.values(tenant, entry) for entry in batch.entries])
         if batch.request is not None:
             connection.exec_driver_sql(self._request, rows.request_values(tenant, batch.request))
+        self._jobs.add(connection, tenant, batch.jobs)
         for sha256, content in batch.artifacts.items():
             self.artifacts.keep(connection, tenant, sha256, content, session_id=batch.session.id)
         return batch

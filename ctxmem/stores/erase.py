@@ -13,6 +13,7 @@ from ctxmem.ids import new_id
 from ctxmem.records import Erasure
 from ctxmem.stores import memory_erase, schema
 from ctxmem.stores.artifacts import hold_tenant
+from ctxmem.stores.job_schema import jobs
 from ctxmem.stores.reads import chunks
 
 _OF_A_SESSION = (
@@ -22,6 +23,7 @@ _OF_A_SESSION = (
     schema.ledger,
     schema.artifact_uses,
     schema.idempotency,
+    jobs,
 )
 
 
@@ -55,6 +57,7 @@ def _erase(
         gone.orphans(brought)
     if user_id:
         memory_erase.of_user(connection, tenant, user_id, gone)
+        gone.delete(jobs, jobs.c.user_id == user_id)
     return gone.receipt(scope)
 
 

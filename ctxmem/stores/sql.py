@@ -17,6 +17,7 @@ from ctxmem.stores import artifacts, erase, migrate, reads
 from ctxmem.stores.batches import BatchWriter
 from ctxmem.stores.engine import open_engine
 from ctxmem.stores.faults import mapped
+from ctxmem.stores.jobs import SqlJobs
 from ctxmem.stores.memories import SqlMemories
 from ctxmem.stores.schema import HEAD
 from ctxmem.stores.writer import Commits, GroupCommit, PooledCommit
@@ -53,6 +54,7 @@ class SqlStore(Store):
                 self._engine.connect().close()
         self._commits: Commits = GroupCommit(self._engine) if self._is_sqlite else PooledCommit(self._engine)
         self._batches = BatchWriter(self._engine.dialect)
+        self.jobs = SqlJobs(self._engine.dialect, self._commits, self._reading)
         self.memories = SqlMemories(self._engine.dialect, self._commits, self._reading)
 
     def write(self, tenant: str, batch: Batch) -> Future[Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -15,9 +16,10 @@ def insert(dialect: Dialect, table: Table) -> str:
     return _sql(dialect, plain_insert(table))
 
 
-def insert_new(dialect: Dialect, table: Table) -> str:
-    """Insert a row unless its key is there; the row count says which."""
-    return _sql(dialect, _dialect_insert(dialect, table).on_conflict_do_nothing(index_elements=table.primary_key))
+def insert_new(dialect: Dialect, table: Table, key: Sequence[str] = ()) -> str:
+    """Insert a row unless its key, the primary one if no other is named, is there; the row count says which."""
+    unique = key or table.primary_key
+    return _sql(dialect, _dialect_insert(dialect, table).on_conflict_do_nothing(index_elements=unique))
 
 
 def upsert(dialect: Dialect, table: Table) -> str:
