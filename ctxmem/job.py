@@ -22,8 +22,7 @@ class Job:
         payload: what the handler needs to know, JSON values.
         session_id: the session it belongs to, with which it is erased; empty for none.
         user_id: the same for a user.
-        key: until a job with this key is taken up, another of the same kind and key is not added; None for no such rule,
-            and once it is taken up.
+        key: until the job is taken up, another of its kind and key is not added; None for no such rule, or once it was.
         state: `queued`, `running`, `done`, or `failed` for good.
         attempts: how often it was taken up.
         progress: what the handler noted, from where it goes on when it is taken up again.

@@ -31,7 +31,7 @@ Handler = Callable[[Claim, Note], None]
 
 LONGEST_PAUSE = 600.0
 """Seconds between two attempts, at most."""
-KEPT = 7 * 24 * 3600.0
+KEPT = 24 * 3600.0
 """Seconds that a job that is done can still be looked at."""
 
 _log = logging.getLogger("ctxmem")

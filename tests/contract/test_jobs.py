@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,15 @@ from ctxmem.runner import Note, Runner
 from ctxmem.stores.sql import SqlStore
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
+    """A database for each test: workers look across tenants."""
+    sqlite = request.param == "sqlite"
+    opened = SqlStore(f"sqlite:///{tmp_path}/log.db" if sqlite else request.getfixturevalue("postgres").database())
+    yield opened
+    opened.close()
+
+
 def queued(store: SqlStore, *jobs: Job, tenant: str = "t") -> None:
     store.jobs.put(tenant, jobs).result()
 
@@ -28,7 +37,7 @@ class TestOutbox:
         """Both are there."""
         work = job("index", {"n": 1}, session_id="s")
         store.write("t", Batch(Session("s", revision=1), 0, jobs=(work,))).result()
-        assert work == store.jobs.job("t", work.id)
+        assert store.jobs.job("t", work.id) == work
 
     def test_a_job_of_a_lost_write_is_not_there(self, store: SqlStore):
         """All or nothing."""

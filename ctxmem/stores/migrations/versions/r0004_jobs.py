@@ -27,5 +27,5 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "id", name="pk_jobs"),
         sa.UniqueConstraint("tenant", "kind", "key", name="uq_jobs_tenant_kind_key"),
     )
-    for columns in (["state", "run_at"], ["tenant", "session_id"], ["tenant", "user_id"]):
+    for columns in (["tenant", "state", "run_at"], ["tenant", "session_id"], ["tenant", "user_id"]):
         op.create_index(f"ix_jobs_{'_'.join(columns)}", "jobs", columns)
