@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from ctxmem.errors import Conflict, InvalidInput
+from ctxmem.job import job
 from ctxmem.records import LedgerEntry
 from ctxmem.stores import schema
 from tests.contract.conftest import Log, request
@@ -34,6 +35,7 @@ def converse(log: Log, session: str, user: str = "") -> None:
     event = log.say(session, "more", user=user, idempotency_key=f"key of {session}").events[0]
     log.fork(session, 0, 1, turn=1)
     log.book(session, LedgerEntry(session, 0, 1, event.id, "kept"))
+    log.store.jobs.put(log.tenant, [job("index", {}, session_id=session, user_id=user)]).result()
 
 
 def test_no_row_of_the_session_stays(log: Log) -> None:
