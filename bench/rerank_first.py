@@ -1,4 +1,4 @@
-"""First stages for `bench.rerank`: BM25, the MiniLM bi-encoder, and the two fused; and training rows mined from them."""
+"""First stages for `bench.rerank`: BM25, the MiniLM bi-encoder, the two fused; and training rows mined from them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Bm25:
         self.matrix = csr_matrix((values, (rows, columns)), shape=(len(texts), len(self.terms)), dtype=np.float32)
 
     def scores(self, query: str) -> np.ndarray:
-        """(documents,)"""
+        """(documents,) scores."""
         places = [self.terms[term] for term in words(query) if term in self.terms]
         vector = np.zeros(len(self.terms), dtype=np.float32)
         np.add.at(vector, places, 1.0)
@@ -64,7 +64,7 @@ class BiEncoder:
         self.cache = cache
 
     def vectors(self, texts: Sequence[str], *, longest: int = 254) -> np.ndarray:
-        """(texts, 384)"""
+        """(texts, 384) unit vectors."""
         key = hashlib.sha256("\0".join([str(longest), *texts]).encode()).hexdigest()[:24]
         path = self.cache / f"{key}.npy"
         if not path.exists():

@@ -56,8 +56,7 @@ def load(name: str) -> RankingSet:
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
-    with opened as file:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
         for line in file:
             yield json.loads(line)
 
@@ -74,7 +73,9 @@ def nq(root: Path) -> RankingSet:
 
 
 def hotpotqa(root: Path) -> RankingSet:
-    docs: dict[str, str] = {row["_id"]: f"{row['title']}. {row['text']}" for row in lines(root / "hotpotqa/shared/corpus.jsonl")}
+    docs: dict[str, str] = {
+        row["_id"]: f"{row['title']}. {row['text']}" for row in lines(root / "hotpotqa/shared/corpus.jsonl")
+    }
     queries, gold = {}, {}
     by_title = {row["title"]: row["_id"] for row in lines(root / "hotpotqa/shared/corpus.jsonl")}
     for part, file in (("train", "hotpot_train100.jsonl"), ("dev", "hotpot_dev_reflexion.jsonl")):
@@ -113,7 +114,9 @@ def scifact(root: Path) -> RankingSet:
     for row in lines(root / "scifact/open/qrels_train.jsonl"):
         if row["rel"] > 0:
             gold.setdefault(row["qid"], {})[row["docid"]] = float(row["rel"])
-    queries = {row["_id"]: row["text"] for row in lines(root / "scifact/open/queries_train.jsonl") if row["_id"] in gold}
+    queries = {
+        row["_id"]: row["text"] for row in lines(root / "scifact/open/queries_train.jsonl") if row["_id"] in gold
+    }
     return RankingSet("scifact", _corpus(root / "scifact/shared/corpus.jsonl.gz"), queries, gold)
 
 
@@ -144,7 +147,7 @@ def locomo(root: Path) -> RankingSet:
 
 def _turns(number: int, chat: dict[str, Any]) -> dict[str, str]:
     turns: dict[str, str] = {}
-    sessions = sorted((int(key.split("_")[1]) for key in chat if re.fullmatch(r"session_\d+", key)))
+    sessions = sorted(int(key.split("_")[1]) for key in chat if re.fullmatch(r"session_\d+", key))
     for session in sessions:
         date, before = chat.get(f"session_{session}_date_time", ""), ""
         for turn in chat[f"session_{session}"]:
@@ -160,11 +163,11 @@ def trec_dl(root: Path, year: str = "19") -> RankingSet:
     docs = {row["_id"]: row["text"] for row in lines(folder / f"dl{year}_passages.jsonl.gz")}
     texts = {row["_id"]: row["text"] for row in lines(folder / f"dl{year}_queries.jsonl")}
     gold: dict[str, dict[str, float]] = {}
-    for line in gzip.open(folder / f"dl{year}_qrels.tsv.gz", "rt"):
+    for line in gzip.decompress((folder / f"dl{year}_qrels.tsv.gz").read_bytes()).decode().splitlines():
         query, doc, *_, grade = line.split("\t")
         gold.setdefault(query, {})[doc] = max(0.0, float(grade))
     pool: dict[str, list[str]] = {}
-    for line in gzip.open(folder / f"dl{year}_runs.tsv.gz", "rt"):
+    for line in gzip.decompress((folder / f"dl{year}_runs.tsv.gz").read_bytes()).decode().splitlines():
         run, query, doc, *_ = line.split("\t")
         if run == "bm25" and doc in docs:
             pool.setdefault(query, []).append(doc)

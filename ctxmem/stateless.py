@@ -1,8 +1,9 @@
-"""Helpers that keep nothing: count tokens, compress a text once."""
+"""Helpers that keep nothing: count tokens, compress a text once, rerank texts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ctxmem import chat
@@ -13,6 +14,7 @@ from ctxmem.types import Message
 if TYPE_CHECKING:
     from ctxmem.compressors.outcome import Compressed
     from ctxmem.compressors.units import UnitName
+    from ctxmem.lm.rerank.reranker import Ranking, Reranker
 
 Source = str | Sequence[Mapping[str, Any] | Message]
 """A text, or messages in the OpenAI chat shape."""
@@ -71,3 +73,26 @@ def _counter(model: str) -> Counter:
     from ctxmem.tokens.resolve import counter_for
 
     return counter_for(model)
+
+
+def rerank(query: str, texts: Sequence[str], *, k: int | None = None, model: str = "minilm-interaction") -> Ranking:
+    """The texts that answer a query best, in order, with their scores.
+
+    Args:
+        query: what is asked.
+        texts: candidates; an empty one ranks last.
+        k: how many are wanted; all when None.
+        model: the shipped reranker, a packaged model, a folder or a hub id.
+
+    Raises:
+        InvalidInput: the query or a text is no text, or k is below 1.
+        ModelError: the model is missing; the message says what to install.
+    """
+    return _reranker(model).rank(query, texts, k=k)
+
+
+@lru_cache(maxsize=2)
+def _reranker(model: str) -> Reranker:
+    from ctxmem.lm.rerank.reranker import Reranker
+
+    return Reranker.load(model)

@@ -1,7 +1,7 @@
 """When a candidate of a layer-by-layer reranker may stop: three policies, as pure functions of the scores so far.
 
 Source: GRATING / PRISM (arXiv 2510.15620), section 4.1. `Prism` is the paper's policy. `Calibrated` replaces its
-dispersion threshold and clusters by margins learned from full runs, which carry a promise that needs no assumption about
+dispersion threshold and clusters by margins learned from full runs, which carry a promise that assumes nothing about
 the scores' distribution (split conformal prediction; Vovk et al. 2005; union bound over the exits).
 """
 
@@ -130,8 +130,8 @@ class Calibrated:
             return Verdict()
         ranked = sorted(scores, reverse=True)
         kth, after = ranked[slots - 1], ranked[slots]
-        drop = frozenset(place for place, score in enumerate(scores) if score < kth - margin)
-        accept = frozenset(place for place, score in enumerate(scores) if score > after + margin)
+        drop = frozenset(place for place, score in enumerate(scores) if kth - score > margin)
+        accept = frozenset(place for place, score in enumerate(scores) if score - after > margin)
         return Verdict(frozenset() if self.exact else accept, drop)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class ResidentDecoder:
     """A loaded transformers model taken apart."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        body = model.base_model
+        body: Any = model.base_model
         self.count: int = model.config.num_hidden_layers
         self.weights: Resident | Streamed = Resident(body.layers)
         self.norm: nn.Module = body.norm
@@ -59,7 +60,7 @@ class StreamedDecoder:
         self._file = TensorFile(path)
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         with torch.device("meta"), no_bars():
-            shell = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+            shell: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
         body = shell.base_model
         if _EMBEDDINGS not in self._file or not hasattr(body, "layers"):
             raise ModelError(f"{path} is not of a Llama or Qwen shape")

@@ -10,10 +10,13 @@ import math
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
+
 from ctxmem.errors import InvalidInput
 from ctxmem.lm.rerank.layered import Encoded, LayeredModel, State
 
@@ -118,7 +121,10 @@ class _Run:
         if not self.filled or time.monotonic() >= end:
             return not self.filled
         encoded = self.model.encode(query, [self.texts[place] for place in self.filled])
-        store = _Spill(self.options.spill_bytes)
+        with closing(_Spill(self.options.spill_bytes)) as store:
+            return self._layers(encoded, store, end)
+
+    def _layers(self, encoded: Encoded, store: _Spill, end: float) -> bool:
         for seats in chunked(encoded, self.options.chunk_tokens):
             state = self.model.begin(encoded, seats)
             self.chunks.append(_Chunk([self.filled[seat] for seat in seats], store.put(state)))
@@ -170,9 +176,7 @@ class _Run:
     def outcome(self, *, complete: bool) -> Outcome:
         order = sorted(range(len(self.texts)), key=lambda place: (-self.tier[place], -self.scores[place], place))
         work = sum(self.reached) / max(1, self.model.layers * len(self.filled))
-        return Outcome(
-            tuple(self.scores), tuple(order), complete, work, tuple(self.reached), tuple(self.trace)
-        )
+        return Outcome(tuple(self.scores), tuple(order), complete, work, tuple(self.reached), tuple(self.trace))
 
 
 @dataclass(slots=True)
@@ -184,7 +188,7 @@ class _Chunk:
 
 
 class _Spill:
-    """Keeps the states of waiting chunks in memory up to a limit, then in a temporary file.
+    """Keeps the states of waiting chunks in memory up to a limit, then in files of a temporary folder.
 
     Args:
         limit: bytes of hidden states kept in memory; None for no limit.
@@ -192,7 +196,7 @@ class _Spill:
 
     def __init__(self, limit: int | None) -> None:
         self._limit, self._used = limit, 0
-        self._files: dict[int, object] = {}
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._next = 0
 
     def put(self, state: State) -> State | int:
@@ -201,10 +205,8 @@ class _Spill:
         if self._limit is None or self._used + size <= self._limit:
             self._used += size
             return state
-        file = tempfile.TemporaryFile()
-        torch.save(state, file)
         self._next += 1
-        self._files[self._next] = file
+        torch.save(state, self._path(self._next))
         return self._next
 
     def take(self, held: State | int) -> State:
@@ -212,11 +214,20 @@ class _Spill:
         if not isinstance(held, int):
             self._used -= held.states.nbytes
             return held
-        file = self._files.pop(held)
-        with file as opened:  # type: ignore[attr-defined]
-            opened.seek(0)
-            state: State = torch.load(opened, weights_only=False)  # written by this very process, unlinked
+        path = self._path(held)
+        state: State = torch.load(path, weights_only=False)  # written by this very process, in a folder of its own
+        path.unlink()
         return state
+
+    def close(self) -> None:
+        """Remove what was written."""
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def _path(self, number: int) -> Path:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="ctxmem-rerank-")
+        return Path(self._folder.name) / f"{number}.pt"
 
 
 def chunked(encoded: Encoded, tokens: int) -> list[list[int]]:
@@ -230,4 +241,3 @@ def chunked(encoded: Encoded, tokens: int) -> list[list[int]]:
         else:
             chunks.append([seat])
     return chunks
-

@@ -80,14 +80,13 @@ class Head(nn.Module):
         return score + 10 * self._matches(query, document, pairs) @ self.match
 
     def _matches(self, query: Tensor, document: Tensor, pairs: Pairs) -> Tensor:
-        """(n, 1 + kernels)"""
+        """(n, 1 + kernels) best matches and soft counts."""
         near = normalize(query, dim=-1) @ normalize(document, dim=-1).transpose(1, 2)  # (n, asked, longest)
         near = near.masked_fill(~pairs.content[:, None, pairs.asked :], -1.0)
         weight = (pairs.rarity + query @ self.term).masked_fill(~pairs.content[:, : pairs.asked], CLOSED)
         weight = weight.softmax(-1)
         found = [near.amax(-1)]
-        for middle in _KERNELS:
-            found.append(torch.exp(-(((near - middle) / _WIDTH) ** 2) / 2).sum(-1).log1p())
+        found += [torch.exp(-(((near - middle) / _WIDTH) ** 2) / 2).sum(-1).log1p() for middle in _KERNELS]
         return (torch.stack(found, -1) * weight[..., None]).sum(1)
 
 

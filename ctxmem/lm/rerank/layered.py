@@ -13,7 +13,7 @@ from ctxmem.lm.rerank.weights import Resident, Streamed
 from ctxmem.lm.text import Tokenizer
 
 YES_NO = (
-    "Judge whether the Document answers the Query. Answer only \"yes\" or \"no\".\n<Query>: {query}\n<Document>: {text}\n"
+    'Judge whether the Document answers the Query. Answer only "yes" or "no".\n<Query>: {query}\n<Document>: {text}\n'
     "Answer:"
 )
 """Prompt of a generic yes/no reranker."""
@@ -204,7 +204,8 @@ class Decoder:
         if self.yes_no:
             last = self.parts.norm(state.states[torch.arange(len(state.lengths)), state.lengths - 1])
             logits = (last @ self.parts.rows(self._answers).T).float()
-            return logits[:, 0] - logits[:, 1]
+            judged: Tensor = logits[:, 0] - logits[:, 1]
+            return judged
         found = [self._likelihood(state, place) for place in range(len(state.lengths))]
         return torch.stack(found)
 
@@ -213,7 +214,8 @@ class Decoder:
         if stop <= start:
             return torch.tensor(0.0)
         read = self.parts.norm(state.states[place, start - 1 : stop - 1])
-        return self.parts.log_probability(read, state.ids[place, start:stop]).mean()
+        found: Tensor = self.parts.log_probability(read, state.ids[place, start:stop])
+        return found.mean()
 
     def close(self) -> None:
         self.parts.weights.close()
@@ -228,7 +230,7 @@ class DecoderParts(Protocol):
     rotary: nn.Module
 
     def embed(self, ids: Tensor) -> Tensor:
-        """(n, length, width)"""
+        """(n, length, width) of the tokens."""
         ...
 
     def rows(self, tokens: Sequence[int]) -> Tensor:

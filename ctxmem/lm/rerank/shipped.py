@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -76,7 +77,8 @@ class InteractionModel:
         self.weights: Resident | Streamed = self._streamed() if stream else self._resident()
 
     def encode(self, query: str, texts: Sequence[str]) -> Encoded:
-        asked, *rows = (one.ids for one in self.tokenizer.encode([query, *(text[: 16 * self._longest] for text in texts)]))
+        read = [text[: 16 * self._longest] for text in texts]
+        asked, *rows = (one.ids for one in self.tokenizer.encode([query, *read]))
         return Encoded(asked[: self._longest // 2], tuple(row[: self._longest] for row in rows))
 
     def begin(self, encoded: Encoded, places: Sequence[int]) -> Pairs:
@@ -106,7 +108,8 @@ class InteractionModel:
     def _streamed(self) -> Streamed:
         template = self.model.layers[0]
         self.model.layers = nn.ModuleList()
-        self.model.embeddings.word_embeddings = RowCache(self._base, "embeddings.word_embeddings.weight")
+        rows: Any = RowCache(self._base, "embeddings.word_embeddings.weight")
+        self.model.embeddings.word_embeddings = rows
         return Streamed(template, self._fill, self.layers)
 
     def _fill(self, at: int, layer: nn.Module) -> None:
@@ -118,5 +121,3 @@ class InteractionModel:
                 weights.data.copy_(self._own.read(own))
             else:
                 self._base.read(base, weights.data)
-
-

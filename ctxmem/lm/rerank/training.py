@@ -20,10 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
+from transformers import AutoModel
 
-from ctxmem.errors import InvalidInput
+from ctxmem.lm.loading import Progress, no_bars
 from ctxmem.lm.rerank.interaction import OPENED, Interaction
+from ctxmem.lm.rerank.rows import Row, read_rows, token_rarity
+from ctxmem.lm.rerank.shipped import write
 from ctxmem.lm.text import Tokenizer
+from ctxmem.models import locate
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
@@ -59,48 +63,6 @@ class Recipe:
     seed: int = 13
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One query with its right and its misleading documents, as token ids without marks."""
-
-    group: str
-    query: tuple[int, ...]
-    positives: tuple[tuple[int, ...], ...]
-    negatives: tuple[tuple[int, ...], ...]
-
-
-def read_rows(path: Path, tokenizer: Tokenizer, *, longest: int) -> list[Row]:
-    """Rows of a JSON-lines file: `{"query", "positives": [...], "negatives": [...], "set"?}`.
-
-    Raises:
-        InvalidInput: a line is not such a row; the message names it.
-    """
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            raw = json.loads(line)
-            query, right, wrong = raw["query"], list(raw["positives"]), list(raw["negatives"])
-            tokens = [one.ids for one in tokenizer.encode([query, *right, *wrong])]
-        except (ValueError, LookupError, TypeError) as error:
-            raise InvalidInput(f"{path}, line {number} is no training row: {error!r}") from error
-        if not right or not wrong:
-            continue
-        cut = [ids[:longest] for ids in tokens[1:]]
-        rows.append(Row(str(raw.get("set", "")), tokens[0][:48], tuple(cut[: len(right)]), tuple(cut[len(right) :])))
-    if not rows:
-        raise InvalidInput(f"{path} holds no row with a right and a wrong document")
-    return rows
-
-
-def token_rarity(rows: Sequence[Row], vocabulary: int) -> Tensor:
-    """(vocabulary,) inverse document frequency of each token over the rows' documents, at least 0.05."""
-    seen = {document for row in rows for document in (*row.positives, *row.negatives)}
-    counts = torch.zeros(vocabulary)
-    for document in seen:
-        counts[list(set(document))] += 1
-    return torch.log((len(seen) + 1) / (counts + 0.5)).clamp(min=0.05)
-
-
 class Training:
     """A run that can be interrupted at any point and goes on from its last checkpoint.
 
@@ -125,6 +87,7 @@ class Training:
         groups = [{"params": body, "lr": recipe.body_rate}, {"params": heads, "lr": recipe.head_rate}]
         self.optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
         self.step, self.spent, self.best = 0, 0.0, -1.0
+        self.progress: Progress | None = None
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / CHECKPOINT).exists():
             self._resume()
@@ -139,6 +102,8 @@ class Training:
             if self.recipe.seconds and self.spent > self.recipe.seconds:
                 break
             self._learn(batch)
+            if self.progress:
+                self.progress("training", self._gone())
             if self.spent - noted > self.recipe.every:
                 noted = self.spent
                 self._note(self.evaluate())
@@ -182,9 +147,12 @@ class Training:
 
     def _factor(self) -> float:
         """Learning rate's share of its peak: 30 steps up, then down to a tenth as time or rows run out."""
+        return min(1.0, (self.step + 1) / 30) * max(0.1, 1.0 - 0.9 * self._gone())
+
+    def _gone(self) -> float:
+        """The share of the run that is done, by rows or by time."""
         total = self.recipe.epochs * (len(self.train) // self.recipe.batch)
-        gone = max(self.step / max(1, total), self.spent / self.recipe.seconds if self.recipe.seconds else 0.0)
-        return min(1.0, (self.step + 1) / 30) * max(0.1, 1.0 - 0.9 * gone)
+        return max(self.step / max(1, total), self.spent / self.recipe.seconds if self.recipe.seconds else 0.0)
 
     def _loss(self, row: Row, rng: random.Random) -> Tensor:
         near = row.negatives[:12]
@@ -198,7 +166,8 @@ class Training:
         loss = -logs[-1][0]
         for at, one in enumerate(logs[:-1]):
             share = 0.3 * (at + 1) / len(logs)
-            loss = loss + share * (-one[0]) + self.recipe.distil * share * kl_div(one, teacher, reduction="sum", log_target=True)
+            lesson = kl_div(one, teacher, reduction="sum", log_target=True)
+            loss = loss + share * (self.recipe.distil * lesson - one[0])
         return loss
 
     def _scores(self, row: Row, documents: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -248,3 +217,50 @@ def _save(path: Path, value: Mapping[str, object]) -> None:
     scratch = path.with_suffix(".writing")
     torch.save(dict(value), scratch)
     os.replace(scratch, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a run left.
+
+    Attributes:
+        weights: the file that `Reranker.load` takes.
+        best: mean reciprocal rank on the dev rows.
+    """
+
+    weights: Path
+    best: float
+
+
+def train_reranker(
+    rows: Path, out: Path, *, recipe: Recipe, threads: int = 1, progress: Progress | None = None
+) -> Trained:
+    """Train on `train.jsonl` of a folder, choose by its `dev.jsonl`, write int8 weights into `out`.
+
+    Args:
+        rows: the folder with the rows.
+        out: where checkpoints, log and weights go; a run that is there goes on.
+        recipe: the knobs.
+        threads: of the processor.
+        progress: told the share that is done.
+
+    Raises:
+        InvalidInput: a row is wrong.
+        ModelError: the packaged MiniLM is missing.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(recipe.seed)
+    folder = locate("minilm")
+    tokenizer = Tokenizer.load(folder)
+    train = read_rows(rows / "train.jsonl", tokenizer, longest=recipe.longest)
+    dev = read_rows(rows / "dev.jsonl", tokenizer, longest=recipe.longest)
+    with no_bars():
+        body = AutoModel.from_pretrained(folder, local_files_only=True)
+    model = Interaction(body, token_rarity(train, body.config.vocab_size))
+    run = Training(model, train, dev, folder=out, recipe=recipe)
+    run.progress = progress
+    best = run.run()
+    path = out / "reranker.safetensors"
+    chosen = torch.load(out / BEST, weights_only=True)
+    write(chosen["weights"], path, card={"recipe": json.dumps(chosen["recipe"]), "dev": json.dumps(chosen["log"])})
+    return Trained(path, best)

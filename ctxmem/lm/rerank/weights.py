@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class TensorFile:
         kind = _TYPES[entry["dtype"]]
         fits = out is not None and out.dtype == kind and list(out.shape) == entry["shape"] and out.is_contiguous()
         target = out if fits and out is not None else torch.empty(entry["shape"], dtype=kind)
-        view = memoryview(target.detach().reshape(-1).view(torch.uint8).numpy())
+        view = _bytes_of(target.detach())
         self._fill(view, self._base + start, stop - start)
         return target
 
@@ -68,7 +69,7 @@ class TensorFile:
         made = torch.empty((len(places), width), dtype=kind)
         size = width * kind.itemsize
         for at, place in enumerate(places):
-            view = memoryview(made[at].view(torch.uint8).numpy())
+            view = _bytes_of(made[at])
             self._fill(view, self._base + entry["data_offsets"][0] + place * size, size)
         return made
 
@@ -78,7 +79,7 @@ class TensorFile:
         width, kind = entry["shape"][1], _TYPES[entry["dtype"]]
         made = torch.empty((stop - start, width), dtype=kind)
         size = width * kind.itemsize
-        view = memoryview(made.view(torch.uint8).view(-1).numpy())
+        view = _bytes_of(made)
         self._fill(view, self._base + entry["data_offsets"][0] + start * size, (stop - start) * size)
         return made
 
@@ -96,6 +97,12 @@ class TensorFile:
     def _now(self) -> tuple[int, int, int]:
         there = os.stat(self.path)
         return there.st_ino, there.st_size, there.st_mtime_ns
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous tensor, to be written into."""
+    raw: Any = tensor.view(-1).view(torch.uint8).numpy()
+    return memoryview(raw)
 
 
 class RowCache(nn.Module):
