@@ -201,6 +201,8 @@ class TestBadInput:
         with pytest.raises(InvalidInput):
             Reranker(model).rank(QUERY, texts)
 
+
+class TestHardTimes:
     def test_a_passed_deadline_gives_the_order_so_far(self, model: InteractionModel) -> None:
         found = Reranker(model).rank(QUERY, TEXTS, k=2, deadline=0.0)
         assert not found.complete
