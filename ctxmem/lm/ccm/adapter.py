@@ -66,7 +66,7 @@ class Adapter(nn.Module):
         self._rows: Tensor | None = None
         linears = _projections(model)
         self.changes = nn.ModuleList(LowRank(path, linear, rank, alpha / rank) for path, linear in linears.items())
-        embeddings: Tensor = model.get_input_embeddings().weight  # type: ignore[no-untyped-call]
+        embeddings: Tensor = model.get_input_embeddings().weight.detach()  # type: ignore[no-untyped-call]
         self.tokens = nn.Parameter(torch.empty(most, embeddings.shape[1]).normal_(std=float(embeddings.float().std())))
         self._hooks = [
             linear.register_forward_hook(self._hook(change))
