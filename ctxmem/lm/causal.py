@@ -160,13 +160,14 @@ def finite(nats: Tensor, *, vocab: int) -> Tensor:
     return torch.where(good, nats, math.log(vocab))
 
 
-def fingerprint(model: nn.Module) -> str:
-    """A name of the weights and their number format: 16 hex characters over a sample of every parameter."""
+def fingerprint(model: nn.Module, *, number_format: bool = True) -> str:
+    """A name of the weights and, unless told otherwise, their format: 16 hex characters over a sample of every one."""
     digest = blake2b(digest_size=8)
     for name, weights in model.named_parameters():
         flat = weights.detach().flatten()
-        sample = flat[:: max(1, flat.numel() // 64)].float()
-        digest.update(f"{name}{tuple(weights.shape)}{weights.dtype}".encode())
+        sample = flat[:: max(1, flat.numel() // 64)]
+        sample = sample.float() if number_format else sample.bfloat16().float()  # the same from any wider format
+        digest.update(f"{name}{tuple(weights.shape)}{weights.dtype if number_format else ''}".encode())
         digest.update(sample.numpy().tobytes())
     return digest.hexdigest()
 

@@ -37,7 +37,12 @@ class ChatModel:
         self._ends = _end_tokens(lm)
 
     def reply(
-        self, prompt: Sequence[int], sampling: Sampling, *, session: str | None = None
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        *,
+        session: str | None = None,
+        behind: DynamicCache | None = None,
     ) -> Generator[Piece, None, Completion]:
         """Answer a prompt, one step of work at a time. Closing the generator ends it between two steps.
 
@@ -45,20 +50,27 @@ class ChatModel:
             prompt: token ids of the rendered request.
             sampling: how to draw.
             session: whose cached prefix to use and to extend; None uses and keeps none.
+            behind: a cache to read the prompt after, such as one of a compressed memory; it is used up. The prompt's
+                prefix is then not kept for the session.
 
         Raises:
             PromptTooLong: the prompt fills the window.
             ModelError: the model's logits are no numbers.
         """
-        room = self._lm.window - len(prompt)
+        before = behind.get_seq_length() if behind is not None else 0
+        length = before + len(prompt)
+        room = self._lm.window - length
         if not prompt or room <= 0:
             raise PromptTooLong(
-                f"the prompt has {len(prompt)} tokens; this model's context length is {self._lm.window} tokens and "
+                f"the prompt has {length} tokens; this model's context length is {self._lm.window} tokens and "
                 "must hold at least one token of prompt and one of answer",
                 param="messages",
             )
         limit = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
-        cache, cached = self._sessions.read(session, prompt, block=BLOCK) if session else (DynamicCache(), 0)
+        if behind is not None:
+            session, cache, cached = None, behind, 0
+        else:
+            cache, cached = self._sessions.read(session, prompt, block=BLOCK) if session else (DynamicCache(), 0)
         logits = yield from self._prefill(prompt, cached, cache, session)
         reason, produced = yield from self._decode(logits, cache, sampling, limit)
         return Completion(reason, len(prompt), produced, cached)

@@ -66,8 +66,10 @@ class Adapter(nn.Module):
         self._rows: Tensor | None = None
         linears = _projections(model)
         self.changes = nn.ModuleList(LowRank(path, linear, rank, alpha / rank) for path, linear in linears.items())
-        embeddings: Tensor = model.get_input_embeddings().weight.detach()  # type: ignore[no-untyped-call]
-        self.tokens = nn.Parameter(torch.empty(most, embeddings.shape[1]).normal_(std=float(embeddings.float().std())))
+        embedding = model.get_input_embeddings()
+        assert isinstance(embedding, nn.Embedding)
+        spread = float(embedding.weight.detach().float().std())
+        self.tokens = nn.Parameter(torch.empty(most, embedding.embedding_dim).normal_(std=spread))
         self._hooks = [
             linear.register_forward_hook(self._hook(change))
             for linear, change in zip(linears.values(), self.changes, strict=True)

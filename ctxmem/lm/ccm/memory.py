@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
 from ctxmem.errors import InvalidInput
 from ctxmem.lm.causal import fingerprint
 from ctxmem.lm.ccm.adapter import Adapter
 from ctxmem.lm.ccm.rotation import Rotation
-from ctxmem.lm.ccm.update import Update
+from ctxmem.lm.ccm.update import CONCAT, Update
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Memory:
     """What some steps left behind. Never changed: a step makes a new one.
 
     Attributes:
-        states: (2, layers, kv heads, slots, head size): keys without position, and values; fp32.
+        states: (2, layers, kv heads, slots, head size): keys without position, and values, in the model's format.
         steps: how many steps it took in.
         tokens: slots per group.
         update: the rule it grows by.
@@ -47,7 +47,7 @@ class Memory:
     @property
     def groups(self) -> tuple[Tensor, ...]:
         """The states by group, each of `tokens` slots."""
-        return tuple(self.states.split(self.tokens, dim=3)) if self.slots else ()
+        return torch.split(self.states, self.tokens, dim=3) if self.slots else ()
 
 
 class MemoryModel:
@@ -66,9 +66,9 @@ class MemoryModel:
         self.sink = sink
         self.rotation = Rotation(model)
         self.maker = f"{fingerprint(model)}-{fingerprint(adapter)}-{sink}"
-        self._sink_states = _states(self._read([sink], DynamicCache()), 1).float()
+        self._sink_states = _states(self._read([sink], DynamicCache()), 1)
 
-    def empty(self, update: Update = Update(), *, tokens: int = 4) -> Memory:
+    def empty(self, update: Update = CONCAT, *, tokens: int = 4) -> Memory:
         """The memory before the first step.
 
         Args:
@@ -103,8 +103,9 @@ class MemoryModel:
         positions = torch.arange(memory.tokens) + (1 + memory.slots + len(ids))
         keys, values = _states(cache, memory.tokens).float()
         new = torch.stack((self.rotation.off(keys, positions), values))
-        groups = memory.update.step(memory.groups, new, memory.steps + 1)
-        return Memory(torch.cat(groups, dim=3), memory.steps + 1, memory.tokens, memory.update, self.maker)
+        groups = memory.update.step([group.float() for group in memory.groups], new, memory.steps + 1)
+        states = torch.cat(groups, dim=3).to(self.model.dtype)
+        return Memory(states, memory.steps + 1, memory.tokens, memory.update, self.maker)
 
     def cache(self, memory: Memory) -> DynamicCache:
         """A fresh cache that has read the sink and stands behind the memory; its length is the next position.
@@ -115,9 +116,29 @@ class MemoryModel:
         if memory.maker != self.maker:
             raise InvalidInput(f"this memory was made by {memory.maker}, not by {self.maker}", param="memory")
         keys, values = memory.states
-        turned = self.rotation.on(keys, 1 + torch.arange(memory.slots))
-        layers = torch.cat((self._sink_states, torch.stack((turned, values))), dim=3).to(self.model.dtype)
+        turned = self.rotation.on(keys.float(), 1 + torch.arange(memory.slots)).to(keys.dtype)
+        layers = torch.cat((self._sink_states, torch.stack((turned, values))), dim=3)
         return DynamicCache([(layers[0, layer][None], layers[1, layer][None]) for layer in range(layers.shape[1])])
+
+    def batch(self, memories: Sequence[Memory]) -> tuple[DynamicCache, Tensor]:
+        """One cache for several sessions, and the (sessions, slots) mask of what is memory in it.
+
+        Shorter memories are padded on the left, so positions are to be given with what is run behind them: each
+        session's own count of ones, and on.
+
+        Raises:
+            InvalidInput: there is none, or another model made one.
+        """
+        if not memories:
+            raise InvalidInput("a batch needs memories", param="memories")
+        longest = 1 + max(memory.slots for memory in memories)
+        padded, mask = [], torch.ones(len(memories), longest, dtype=torch.long)
+        for at, memory in enumerate(memories):
+            gap = longest - 1 - memory.slots
+            mask[at, :gap] = 0
+            padded.append([[pad(one[0], (0, 0, gap, 0)) for one in pair] for pair in _layers(self.cache(memory))])
+        layers = zip(*padded, strict=True)
+        return DynamicCache([tuple(map(torch.stack, zip(*layer, strict=True))) for layer in layers]), mask
 
     def join(self, memories: Sequence[Memory]) -> Memory:
         """One memory with the slots of several that were made on their own, such as those of retrieved passages.
@@ -131,7 +152,7 @@ class MemoryModel:
             raise InvalidInput("memories to join must come from one model with one number of tokens", param="memories")
         states = torch.cat([memory.states for memory in memories], dim=3)
         steps = states.shape[3] // memories[0].tokens
-        return Memory(states, steps, memories[0].tokens, Update(), memories[0].maker)
+        return Memory(states, steps, memories[0].tokens, CONCAT, memories[0].maker)
 
     def _check_room(self, memory: Memory, more: int) -> None:
         window, needed = self.model.config.max_position_embeddings, 1 + memory.slots + more
@@ -141,7 +162,7 @@ class MemoryModel:
     def _read(self, ids: Sequence[int], cache: DynamicCache, *, compress: int = 0) -> DynamicCache:
         """Run text, and behind it compression tokens, over a cache, which grows by them."""
         with torch.inference_mode():
-            embedded: Tensor = self.model.get_input_embeddings()(torch.tensor([list(ids)]))  # type: ignore[no-untyped-call]
+            embedded: Tensor = self.model.get_input_embeddings()(torch.tensor([list(ids)]))
             marks = self.adapter.tokens[:compress].to(embedded.dtype)[None]
             with self.adapter.at(torch.arange(len(ids), len(ids) + compress)):
                 self.model.base_model(inputs_embeds=torch.cat((embedded, marks), dim=1), past_key_values=cache)
@@ -150,10 +171,9 @@ class MemoryModel:
 
 def _states(cache: DynamicCache, last: int) -> Tensor:
     """The last positions of a cache of one text: (2, layers, kv heads, last, head size)."""
-    pairs = [(keys[0, :, -last:], values[0, :, -last:]) for keys, values, _ in cache]
+    pairs = [(keys[0, :, -last:], values[0, :, -last:]) for keys, values in _layers(cache)]
     return torch.stack([torch.stack(side) for side in zip(*pairs, strict=True)])
 
 
-def digest(memory: Memory) -> str:
-    """32 hex digits over the states: equal memories have equal ones."""
-    return blake2b(memory.states.contiguous().numpy().tobytes(), digest_size=16).hexdigest()
+def _layers(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
+    return [(keys, values) for keys, values, _ in cache]

@@ -73,7 +73,7 @@ def lay_out(conversations: Sequence[Segments], update: Update, *, tokens: int, s
     """
     if not conversations or any(not segments or not all(segments) for segments in conversations):
         raise InvalidInput("a conversation to lay out needs segments, and each of them tokens", param="conversations")
-    drafts = [_Draft.of(segments, update, tokens, sink, chain) for segments in conversations]
+    drafts = [_Draft.of(segments, update, tokens, sink, chain=chain) for segments in conversations]
     length = max(len(draft.ids) for draft in drafts)
     slots = max(len(draft.slots) for draft in drafts)
     columns = max(len(draft.compressed) for draft in drafts)
@@ -111,8 +111,8 @@ class _Draft:
     sees_slots: list[list[int]]
 
     @classmethod
-    def of(cls, segments: Segments, update: Update, tokens: int, sink: int, chain: bool) -> _Draft:
-        mix, slots, sees_slots = _memories(len(segments), update, tokens, chain)
+    def of(cls, segments: Segments, update: Update, tokens: int, sink: int, *, chain: bool) -> _Draft:
+        mix, slots, sees_slots = _memories(len(segments), update, tokens, chain=chain)
         draft = cls([sink], [-1], [-1], [0], [], mix, slots, sees_slots)
         for step, text in enumerate(segments):
             last = step == len(segments) - 1
@@ -134,13 +134,11 @@ class _Draft:
         own = (segment[:, None] == segment[None, :]).tril()
         memory = torch.zeros(len(segment), len(self.slots), dtype=torch.bool)
         for step, seen in enumerate(self.sees_slots):
-            memory[segment == step] = torch.zeros(len(self.slots), dtype=torch.bool).index_fill(
-                0, torch.tensor(seen, dtype=torch.long), True
-            )
+            memory[segment == step] = torch.isin(torch.arange(len(self.slots)), torch.tensor(seen, dtype=torch.long))
         return own, memory
 
 
-def _memories(segments: int, update: Update, tokens: int, chain: bool) -> tuple[Tensor, list[int], list[list[int]]]:
+def _memories(segments: int, update: Update, tokens: int, *, chain: bool) -> tuple[Tensor, list[int], list[list[int]]]:
     """The distinct slots of all memories: their weights, their positions, and which ones each segment sees.
 
     A group that stands unchanged at the same place in two memories is the same slots.
@@ -189,7 +187,7 @@ class ParallelMemory(DynamicCache):
 
 def read(model: PreTrainedModel, adapter: Adapter, layout: Layout, rotation: Rotation) -> Tensor:
     """Run the layout: (b, l, hidden size) states of the last layer, before the head."""
-    embed = model.get_input_embeddings()  # type: ignore[no-untyped-call]
+    embed = model.get_input_embeddings()
     embedded: Tensor = embed(layout.ids)
     compressing = layout.kinds >= 0
     embedded = embedded.masked_scatter(

@@ -21,13 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from ctxmem.errors import InvalidInput
+from ctxmem.lm.causal import CausalLM
+from ctxmem.lm.ccm.adapter import Adapter
+from ctxmem.lm.ccm.files import save_adapter
 from ctxmem.lm.ccm.memory import MemoryModel
 from ctxmem.lm.ccm.parallel import Layout, Segments, lay_out, read
-from ctxmem.lm.ccm.rows import Conversation, cut
+from ctxmem.lm.ccm.rows import ChatML, Conversation, cut, read_rows
 from ctxmem.lm.ccm.update import Mode, Update
 from ctxmem.lm.loading import Progress
 
@@ -98,7 +101,7 @@ class Training:
         self.rows = [row for row in rows if len(row.messages) > 1]
         if not self.rows:
             raise InvalidInput("no conversation has two messages")
-        model.model.requires_grad_(False)
+        model.model.requires_grad_(requires_grad=False)
         self.learned = list(model.adapter.parameters())
         self.optimiser = torch.optim.AdamW(self.learned, lr=recipe.rate, weight_decay=0.0)
         self.step, self.spent = 0, 0.0
@@ -135,7 +138,7 @@ class Training:
         for start in range(0, len(drawn.conversations), self.recipe.micro):
             some = drawn.conversations[start : start + self.recipe.micro]
             share = len(some) / len(drawn.conversations)
-            loss = share * self._loss(some, drawn)
+            loss = share * self.loss(some, drawn)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(self.learned, 1.0)
@@ -146,7 +149,8 @@ class Training:
         self.step += 1
         return total
 
-    def _loss(self, conversations: Sequence[Segments], drawn: Drawn) -> Tensor:
+    def loss(self, conversations: Sequence[Segments], drawn: Drawn) -> Tensor:
+        """The mean loss of the supervised tokens of some conversations, in nats."""
         model = self.model
         layout = lay_out(conversations, drawn.update, tokens=drawn.tokens, sink=model.sink, chain=drawn.chain)
         last = None if drawn.chain else [len(segments) - 1 for segments in conversations]
@@ -187,6 +191,37 @@ class Training:
         self.model.adapter.load_state_dict(state["adapter"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.spent = state["step"], state["spent"]
+
+
+def train_adapter(
+    rows: Path, folder: Path, *, model: str, recipe: Recipe, progress: Progress | None = None
+) -> Training:
+    """Train an adapter from a file of conversations, and write it.
+
+    Args:
+        rows: see `ctxmem.lm.ccm.rows`.
+        folder: of the run; a run that is there goes on.
+        model: base model, by packaged name, folder or hub id.
+        recipe: the knobs.
+        progress: told after each step.
+
+    Raises:
+        InvalidInput: the rows are wrong.
+        ModelError: the model is missing or cannot have such an adapter.
+    """
+    lm = CausalLM.load(model, threads=torch.get_num_threads())
+    chat = ChatML(lm.tokenizer)
+    torch.manual_seed(recipe.seed)
+    adapter = Adapter(lm.model)
+    embedding = lm.model.get_input_embeddings()
+    assert isinstance(embedding, nn.Embedding)
+    adapter.start_from(embedding.weight[chat.end])
+    memory_model = MemoryModel(lm.model, adapter, sink=chat.start)
+    training = Training(memory_model, read_rows(rows, lm.tokenizer), folder=folder, recipe=recipe)
+    training.run(progress)
+    note = {"recipe": asdict(recipe), "steps": training.step, "seconds": round(training.spent)}
+    save_adapter(adapter, lm.model, folder, sink=chat.start, note=note)
+    return training
 
 
 def supervised(layout: Layout, only: Sequence[int] | None = None) -> Tensor:

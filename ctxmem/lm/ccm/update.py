@@ -83,3 +83,7 @@ class Update:
         if self.mode == "concat" or steps == 0:
             return steps
         return min(steps, self.bank + 1) if self.mode == "hybrid" else 1
+
+
+CONCAT = Update()
+"""Memory that grows by one group a step."""
