@@ -3,8 +3,8 @@
     python -m bench.ccm --data DATA [--adapter FOLDER] [--dialogues 60] [--tasks 40]
 
 Every row predicts the same tokens behind the same conversation; rows differ in what is left of it. `gap` is the share
-of the way from no context to the full one, in nats per token, with a bootstrap interval over dialogues. `shuffled` gives
-each dialogue another one's memory: what is left there is general conditioning, not content.
+of the way from no context to the full one, in nats per token, with a bootstrap interval over dialogues. `shuffled`
+gives each dialogue another one's memory: what is left there is general conditioning, not content.
 """
 
 from __future__ import annotations
@@ -202,15 +202,13 @@ class Bench:
 
 def gap(row: Sequence[float], none: Sequence[float], full: Sequence[float]) -> tuple[float, float, float]:
     """Share of the gap closed, with a bootstrap interval over dialogues: low, point, high."""
-    rng, drawn, places = random.Random(SEED), [], range(len(row))
+    rng, places = random.Random(SEED), range(len(row))
 
     def share(some: Sequence[int]) -> float:
         width = sum(none[at] - full[at] for at in some)
         return sum(none[at] - row[at] for at in some) / width if width else 0.0
 
-    for _ in range(1000):
-        drawn.append(share([rng.choice(places) for _ in places]))
-    drawn.sort()
+    drawn = sorted(share([rng.choice(places) for _ in places]) for _ in range(1000))
     return drawn[25], share(places), drawn[974]
 
 

@@ -1,12 +1,14 @@
-"""Helpers that keep nothing: count tokens, compress a text once, rerank texts."""
+"""Helpers that keep nothing: count tokens, compress a text once, rerank texts, a local model with a memory."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxmem import chat
+from ctxmem.errors import ModelError
 from ctxmem.manager.engine import scorer_named
 from ctxmem.ports import Counter, Scorer
 from ctxmem.types import Message
@@ -14,6 +16,7 @@ from ctxmem.types import Message
 if TYPE_CHECKING:
     from ctxmem.compressors.outcome import Compressed
     from ctxmem.compressors.units import UnitName
+    from ctxmem.lm.ccm.compressed import CompressedLM
     from ctxmem.lm.rerank.reranker import Ranking, Reranker
 
 Source = str | Sequence[Mapping[str, Any] | Message]
@@ -96,3 +99,22 @@ def _reranker(model: str) -> Reranker:
     from ctxmem.lm.rerank.reranker import Reranker
 
     return Reranker.load(model)
+
+
+def compressed_lm(model: str = "smollm2", *, adapter: Path | None = None, threads: int = 1) -> CompressedLM:
+    """A local chat model whose past is a compressed memory.
+
+    Args:
+        model: a packaged model, a folder or a hub id.
+        adapter: a folder that `ctxmem train ccm` wrote; the shipped one by default.
+        threads: torch threads of this whole process.
+
+    Raises:
+        ModelError: the model, its adapter, or what they run on is missing.
+    """
+    try:
+        from ctxmem.lm.ccm.compressed import ADAPTER, CompressedLM
+    except ImportError as error:
+        raise ModelError('compressed memory needs torch and transformers: pip install "ctxmem[models]"') from error
+    _counter(model)  # writes a packaged model's tokenizer
+    return CompressedLM.load(model, adapter=adapter or ADAPTER, threads=threads)

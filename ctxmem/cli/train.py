@@ -10,6 +10,7 @@ import typer
 from ctxmem.cli import output
 from ctxmem.cli.options import Json
 from ctxmem.errors import InvalidInput
+from ctxmem.stateless import count_tokens
 
 trains = typer.Typer(no_args_is_help=True, help="Train models on your own data.")
 
@@ -63,6 +64,7 @@ def ccm(
     """Train the adapter of compressed context memory; an interrupted run goes on where it was."""
     from ctxmem.lm.ccm.training import Recipe, train_adapter
 
+    count_tokens("", model=model)  # writes a packaged model's tokenizer
     recipe = Recipe(seconds=60 * minutes, seed=seed)
     with output.working() as progress:
         task = progress.add_task("training", total=1.0)

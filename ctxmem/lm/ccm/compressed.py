@@ -53,10 +53,6 @@ class Inspection:
 class CompressedLM:
     """Chat with a local model whose past is a memory. For one thread.
 
-    >>> lm = CompressedLM.load()                                                  # doctest: +SKIP
-    >>> memory = lm.compress(lm.empty(), [("user", "My dog is called Rex.")])     # doctest: +SKIP
-    >>> lm.generate(memory, [("user", "What is my dog called?")])                 # doctest: +SKIP
-
     Attributes:
         lm: the base model.
         model: it with the adapter.

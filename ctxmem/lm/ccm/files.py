@@ -42,12 +42,8 @@ def save_adapter(adapter: Adapter, model: PreTrainedModel, folder: Path, *, sink
         note: JSON values to keep with it: recipe, data, figures.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights: dict[str, Tensor] = {}
-    for change in adapter.changes:
-        assert isinstance(change, LowRank)
-        weights[f"{_PREFIX}{change.path}.lora_A.weight"] = change.down.detach().bfloat16().contiguous()
-        weights[f"{_PREFIX}{change.path}.lora_B.weight"] = change.up.detach().bfloat16().contiguous()
-    save_file(weights, folder / PEFT_WEIGHTS, metadata={"format": "pt"})
+    kept = {name: weights.detach().bfloat16().contiguous() for name, weights in _named(adapter).items()}
+    save_file(kept, folder / PEFT_WEIGHTS, metadata={"format": "pt"})
     save_file({"tokens": adapter.tokens.detach().bfloat16().contiguous()}, folder / TOKENS)
     peft = {
         "peft_type": "LORA",
@@ -89,13 +85,21 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> tuple[Adapter, int]:
         adapter = Adapter(model, most=config["most"], rank=config["rank"], alpha=config["alpha"])
         with torch.no_grad():
             adapter.tokens.copy_(tokens.float())
-            for change in adapter.changes:
-                assert isinstance(change, LowRank)
-                change.down.copy_(weights[f"{_PREFIX}{change.path}.lora_A.weight"].float())
-                change.up.copy_(weights[f"{_PREFIX}{change.path}.lora_B.weight"].float())
+            for name, own in _named(adapter).items():
+                own.copy_(weights[name].float())
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise ModelError(f"the adapter in {folder} cannot be read: {error}") from error
     return adapter.requires_grad_(requires_grad=False), config["sink"]
+
+
+def _named(adapter: Adapter) -> dict[str, Tensor]:
+    """The weights of the changes under the names that PEFT gives them."""
+    named: dict[str, Tensor] = {}
+    for change in adapter.changes:
+        assert isinstance(change, LowRank)
+        named[f"{_PREFIX}{change.path}.lora_A.weight"] = change.down
+        named[f"{_PREFIX}{change.path}.lora_B.weight"] = change.up
+    return named
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 from ctxmem.errors import ModelError
 from ctxmem.lm.causal import CausalLM
@@ -39,6 +40,27 @@ def prompt(length: int, *, seed: int = 0) -> list[int]:
 @pytest.fixture
 def chat(lm: CausalLM) -> ChatModel:
     return ChatModel(lm)
+
+
+class TestBehind:
+    def test_a_prompt_behind_a_cache_is_the_rest_of_one_prompt(self, chat: ChatModel, lm: CausalLM) -> None:
+        """The same tokens, and nothing is kept for the session."""
+        whole = prompt(80)
+        cache = DynamicCache()
+        with torch.inference_mode():
+            lm.model(input_ids=torch.tensor([whole[:50]]), past_key_values=cache)
+        steps = chat.reply(whole[50:], GREEDY, session="s", behind=cache)
+        text = "".join(piece.text for piece in steps)
+        assert text == reply(chat, whole)[0]
+        assert reply(chat, [*whole, 1], session="s")[1].cached_tokens == 0
+
+    def test_cache_and_prompt_share_the_window(self, make: Make) -> None:
+        """A cache that fills it leaves no room."""
+        lm, cache = make(window=64), DynamicCache()
+        with torch.inference_mode():
+            lm.model(input_ids=torch.tensor([prompt(60)]), past_key_values=cache)
+        with pytest.raises(PromptTooLong, match="70 tokens"):
+            next(ChatModel(lm).reply(prompt(10), GREEDY, behind=cache))
 
 
 class TestReuse:
