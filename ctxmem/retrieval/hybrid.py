@@ -1,0 +1,141 @@
+"""Hybrid search over texts by id: vectors and words side by side, fused.
+
+from ctxmem.lm.encoder import embedder_named
+from ctxmem.retrieval.hybrid import Hybrid
+
+found = Hybrid(embedder_named())
+found.add({"a": "Ada lives in Porto.", "b": "The tram stops at nine."})
+found.search("where does Ada live?", 1)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctxmem.errors import InvalidInput
+from ctxmem.ports import Embedder, Index, Match
+from ctxmem.retrieval.flat import FlatIndex
+from ctxmem.retrieval.fuse import DENSE, weighted
+from ctxmem.retrieval.words import WordIndex
+
+Mode = Literal["hybrid", "dense", "words"]
+MODES: tuple[Mode, ...] = ("hybrid", "dense", "words")
+
+DEPTH = 100
+"""Candidates that each side gives to the fusion, at least."""
+
+
+class Hybrid:
+    """Texts under ids, found by vectors, by words, or by both. Safe for threads.
+
+    Whoever adds and removes decides what is the truth; this may be lost and filled again.
+
+    Args:
+        embedder: makes the vectors; None searches by words alone.
+        dense: weight of the vectors against the words, 0..1.
+        index: where the vectors go; a flat exact one by default.
+    """
+
+    def __init__(self, embedder: Embedder | None, *, dense: float = DENSE, index: Index | None = None) -> None:
+        if not 0 <= dense <= 1:
+            raise InvalidInput(f"the weight of the vectors must be between 0 and 1, got {dense}", param="dense")
+        self._embedder = embedder
+        self._weight = dense
+        self._index = index
+        self._words = WordIndex()
+        self._lock = threading.RLock()
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def add(self, texts: Mapping[str, str], vectors: NDArray[np.float32] | None = None) -> None:
+        """Put texts in; one whose id is there takes the old one's place.
+
+        Args:
+            texts: text by id.
+            vectors: (len(texts), dimensions) their vectors, when they are known; else they are made here.
+
+        Raises:
+            InvalidInput: vectors of another number or dimension, or not finite. Nothing is changed.
+            Unavailable: the embedder is out of reach. Nothing is changed.
+        """
+        if not texts:
+            return
+        if vectors is None and self._embedder is not None:
+            vectors = self._embedder.embed(list(texts.values()))
+        with self._lock:
+            if vectors is not None:
+                self._vectors.add(list(texts), vectors)
+            self._words.add(texts)
+
+    def remove(self, ids: Collection[str]) -> int:
+        """Take texts out; returns how many were there."""
+        with self._lock:
+            if self._index is not None:
+                self._index.remove(ids)
+            return self._words.remove(ids)
+
+    def search(
+        self,
+        query: str,
+        k: int,
+        *,
+        mode: Mode = "hybrid",
+        among: Collection[str] | None = None,
+        vector: NDArray[np.float32] | None = None,
+    ) -> list[Match]:
+        """The best `k` or fewer texts, best first; equal scores by id.
+
+        Args:
+            query: what is asked.
+            k: most finds wanted.
+            mode: `hybrid`, `dense` (vectors alone) or `words` (BM25 alone).
+            among: ids that may be found; None for all.
+            vector: (dimensions,) the query's, when it is known.
+
+        Raises:
+            InvalidInput: a negative `k`, an unknown mode, or no embedder for a dense search.
+            Unavailable: the embedder is out of reach.
+        """
+        if k < 0 or mode not in MODES:
+            raise InvalidInput(f"k must not be negative and mode one of {', '.join(MODES)}; got {k}, {mode!r}")
+        if mode == "words" or (mode == "hybrid" and self._embedder is None and vector is None):
+            with self._lock:
+                return self._words.search(query, k, among=among)
+        asked = self._asked(query) if vector is None else np.asarray(vector, dtype=np.float32)[None]
+        with self._lock:
+            if mode == "dense":
+                return self._vectors.search(asked, k, among=among)[0]
+            return self._fused(query, asked, k, among)
+
+    def _fused(self, query: str, asked: NDArray[np.float32], k: int, among: Collection[str] | None) -> list[Match]:
+        """Both sides' candidates, each scored by both sides."""
+        depth = max(DEPTH, 2 * k)
+        near = {match.id: match.score for match in self._vectors.search(asked, depth, among=among)[0]}
+        said = {match.id: match.score for match in self._words.search(query, depth, among=among)}
+        missing = [id for id in said if id not in near]
+        if missing:
+            near |= {m.id: m.score for m in self._vectors.search(asked, len(missing), among=missing)[0]}
+        ids = list(near | said)
+        said = dict(zip(ids, self._words.of(query, ids), strict=True))
+        return weighted((near, said), (self._weight, 1 - self._weight), k)
+
+    def _asked(self, query: str) -> NDArray[np.float32]:
+        """(1, dimensions) vector of the query."""
+        if self._embedder is None:
+            raise InvalidInput("a dense search needs an embedder", param="mode")
+        return self._embedder.embed([query], query=True)
+
+    @property
+    def _vectors(self) -> Index:
+        """The index, made with the first vectors."""
+        if self._index is None:
+            if self._embedder is None:
+                raise InvalidInput("vectors need an embedder that says which they are", param="vectors")
+            self._index = FlatIndex(self._embedder.name, self._embedder.dimensions)
+        return self._index
