@@ -15,7 +15,9 @@ from ctxmem.manager.build import Built, build
 from ctxmem.manager.calls import Appended, Call, Prepared, Replay
 from ctxmem.manager.engine import Engine, open_engine
 from ctxmem.manager.session import SessionView
+from ctxmem.manager.told import SessionLog
 from ctxmem.manager.writes import Writes
+from ctxmem.memories import Memories
 from ctxmem.plan import ContextPlan
 from ctxmem.policy import Parts, Policy, policy
 from ctxmem.ports import Scorer
@@ -85,6 +87,7 @@ class ContextManager:
         self._scorer = opened.scorer_for(tenant)
         self._policies = {self._own.name: self._own} if self._own is not None else {}
         self.writes = Writes(opened, tenant)
+        self.memories = Memories(opened.store.memories, tenant, log=SessionLog(self), models=opened.memory_models)
         self._recent: OrderedDict[str, RequestRecord] = OrderedDict()
         self._last: OrderedDict[str, str] = OrderedDict()
         self._siblings: dict[str, ContextManager] = {tenant: self}
@@ -264,6 +267,7 @@ class ContextManager:
         """Erase everything of a user: rows, originals, cached state."""
         for session in self.engine.store.sessions(self.tenant, user_id=user_id, limit=1_000_000):
             self.engine.hot.drop(self.tenant, session.id)
+        self.memories.drop(user_id)
         return self.engine.store.erase_user(self.tenant, user_id)
 
     def close(self) -> None:

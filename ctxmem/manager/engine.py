@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ctxmem.errors import ModelError
 from ctxmem.manager.hot import HotStates
+from ctxmem.memories import Models
 from ctxmem.ports import Cache, Counter, Scorer, Store
 
 _STRIPES = 256
@@ -26,6 +27,7 @@ class Engine:
         counters: gives the counter of a target model; asked anew for every request.
         scorer: self-information for the policies.
         deadline: seconds that shortening what has just arrived may take.
+        memory_models: what long-term memories are searched and extracted with.
         background: one thread for work that nobody waits for.
         hot: states of the sessions in use.
         locks: one of them is held while a session is read and written.
@@ -37,6 +39,7 @@ class Engine:
     counters: Callable[[str], Counter]
     scorer: Scorer
     deadline: float = 0.15
+    memory_models: Models = field(default_factory=Models)
     background: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="ctxmem-ahead")
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
+from ctxmem.ports.memories import MemoryStore
 from ctxmem.records import Batch, Branch, Erasure, Event, LedgerEntry, RequestRecord, Session
 
 
@@ -14,7 +15,12 @@ class Store(Protocol):
 
     Reads return values; writes are durable when their future resolves. All raise `StoreError` when the database is
     out of reach and `StoreFull` when it has no room.
+
+    Attributes:
+        memories: long-term memories, in the same database.
     """
+
+    memories: MemoryStore
 
     def write(self, tenant: str, batch: Batch) -> Future[Batch]:
         """Append a batch, all or nothing. The future resolves once it survives `kill -9`.

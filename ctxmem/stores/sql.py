@@ -55,7 +55,7 @@ class SqlStore(Store):
         self._commits: Commits = GroupCommit(self._engine) if self._is_sqlite else PooledCommit(self._engine)
         self._batches = BatchWriter(self._engine.dialect)
         self.jobs = SqlJobs(self._engine.dialect, self._commits, self._reading)
-        self.memories = SqlMemories(self._engine.dialect, self._commits, self._reading)
+        self.memories: SqlMemories = SqlMemories(self._engine.dialect, self._commits, self._reading)
 
     def write(self, tenant: str, batch: Batch) -> Future[Batch]:
         return self._commits.submit(partial(self._batches.write, tenant=tenant, batch=batch))

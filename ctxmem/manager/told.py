@@ -1,0 +1,55 @@
+"""Where what memories are made of is logged: in its session, once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ctxmem import chat
+from ctxmem.memory import Scope
+from ctxmem.records import Event
+from ctxmem.types import Message
+
+if TYPE_CHECKING:
+    from ctxmem.manager import ContextManager
+
+APART = "memories/"
+"""What the session begins with that keeps what was told outside of any session; its user's or agent's id follows."""
+
+_LOOKED_AT = 1_000
+"""Newest events of the session among which a message is looked for."""
+
+
+class SessionLog:
+    """Finds messages in the session they are from, and logs there what is not in it yet."""
+
+    def __init__(self, manager: ContextManager) -> None:
+        """Bind to the manager whose tenant owns the sessions."""
+        self._manager = manager
+
+    def __call__(self, messages: Sequence[Message], who: Scope) -> list[tuple[str, str] | None]:
+        """Event and session of each message; None for one that ctxmem itself put into the session."""
+        name = who.session_id or f"{APART}{who.user_id or who.agent_id}"[:256]
+        view = self._manager.session(name, user_id=who.user_id)
+        known = {_said(chat.parse(event.raw)): event for event in self._newest(name)}
+        new = [message for message in dict.fromkeys(messages) if _said(message) not in known]
+        seats: dict[tuple[str, str], str | None] = {said: _seat(event) for said, event in known.items()}
+        if new:
+            seats.update(zip(map(_said, new), view.append(new).event_ids, strict=True))
+        found = [seats[_said(message)] for message in messages]
+        return [(event_id, name) if event_id is not None else None for event_id in found]
+
+    def _newest(self, name: str) -> list[Event]:
+        store, tenant = self._manager.engine.store, self._manager.tenant
+        head = store.session(tenant, name)
+        if head is None:
+            return []
+        return store.events(tenant, name, after_seq=max(-1, head.events - 1 - _LOOKED_AT), limit=_LOOKED_AT)
+
+
+def _said(message: Message) -> tuple[str, str]:
+    return message.role, message.text
+
+
+def _seat(event: Event) -> str | None:
+    return None if event.origin.startswith("ctxmem") else event.id
