@@ -23,7 +23,9 @@ MOST_CHARACTERS = 2_000
 """Characters of a statement; a longer sentence is cut."""
 
 _ASIDE = 12  # words of a question that only asks
-_OURS = re.compile(r"^[ \t]*\[(?:mem|ev|it)_[0-9a-f]{32}(?:[0-9a-f]{32})?[^\]\n]*\].*$", re.MULTILINE)
+_OURS = re.compile(
+    r"^(?:[^\n]{0,80}:[ \t]*\n)?[ \t]*\[(?:mem|ev|it)_[0-9a-f]{32}(?:[0-9a-f]{32})?[^\]\n]*\].*$", re.MULTILINE
+)
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _BACK = frozenset("it its it's that that's this these those they them he she him her there his their".split())  # noqa: SIM905
