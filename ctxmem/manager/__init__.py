@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from ctxmem import chat
 from ctxmem.errors import Conflict, InvalidInput, NotFound
@@ -15,14 +16,15 @@ from ctxmem.manager.build import Built, build
 from ctxmem.manager.calls import Appended, Call, Prepared, Replay
 from ctxmem.manager.engine import Engine, open_engine
 from ctxmem.manager.session import SessionView
-from ctxmem.manager.told import SessionLog
 from ctxmem.manager.writes import Writes
-from ctxmem.memories import Memories
 from ctxmem.plan import ContextPlan
 from ctxmem.policy import Parts, Policy, policy
 from ctxmem.ports import Scorer
 from ctxmem.records import Erasure, RequestRecord
 from ctxmem.types import Budget, Message, Receipt
+
+if TYPE_CHECKING:
+    from ctxmem.memories import Memories
 
 __all__ = ["Appended", "Call", "ContextManager", "Prepared", "Replay", "Scorer", "SessionView"]
 
@@ -87,11 +89,17 @@ class ContextManager:
         self._scorer = opened.scorer_for(tenant)
         self._policies = {self._own.name: self._own} if self._own is not None else {}
         self.writes = Writes(opened, tenant)
-        self.memories = Memories(opened.store.memories, tenant, log=SessionLog(self), models=opened.memory_models)
         self._recent: OrderedDict[str, RequestRecord] = OrderedDict()
         self._last: OrderedDict[str, str] = OrderedDict()
         self._siblings: dict[str, ContextManager] = {tenant: self}
         self._policy_named(self._policy)
+
+    @cached_property
+    def memories(self) -> Memories:
+        """What is kept for later sessions."""
+        from ctxmem.manager.told import told_to
+
+        return told_to(self)
 
     def for_tenant(self, tenant: str) -> ContextManager:
         """The same manager in another tenant's scope."""

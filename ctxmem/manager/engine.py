@@ -7,11 +7,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ctxmem.errors import ModelError
 from ctxmem.manager.hot import HotStates
-from ctxmem.memories import Models
 from ctxmem.ports import Cache, Counter, Scorer, Store
+
+if TYPE_CHECKING:
+    from ctxmem.memories import Models
 
 _STRIPES = 256
 _SCRATCH = ("sqlite://", "sqlite:///:memory:")
@@ -39,7 +42,7 @@ class Engine:
     counters: Callable[[str], Counter]
     scorer: Scorer
     deadline: float = 0.15
-    memory_models: Models = field(default_factory=Models)
+    memory_models: Models | None = None
     background: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="ctxmem-ahead")
     )

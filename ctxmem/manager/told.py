@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ctxmem import chat
+from ctxmem.memories import Memories
 from ctxmem.memory import Scope
 from ctxmem.records import Event
 from ctxmem.types import Message
@@ -18,6 +19,12 @@ APART = "memories/"
 
 _LOOKED_AT = 1_000
 """Newest events of the session among which a message is looked for."""
+
+
+def told_to(manager: ContextManager) -> Memories:
+    """The long-term memories of a manager's tenant, each standing on the log."""
+    engine = manager.engine
+    return Memories(engine.store.memories, manager.tenant, log=SessionLog(manager), models=engine.memory_models)
 
 
 class SessionLog:

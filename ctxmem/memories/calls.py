@@ -11,7 +11,6 @@ from typing import Any
 from ctxmem import chat
 from ctxmem.errors import CtxmemError, InvalidInput
 from ctxmem.memories.asked import Outcome, Terms
-from ctxmem.memories.extraction import extracted
 from ctxmem.memories.statements import Statement, statements
 from ctxmem.memories.writing import Candidate, source
 from ctxmem.memory import Scope
@@ -108,6 +107,8 @@ def result_of(
 
 def _asked(said: Sequence[tuple[str, str]], complete: Complete) -> tuple[list[tuple[int, Statement]] | None, int]:
     """What a model finds; None when it fails, or gives nothing that stands on what was said."""
+    from ctxmem.memories.extraction import extracted  # here: few ask for it, and it loads asyncio
+
     try:
         found, refused = extracted(said, complete)
     except (CtxmemError, OSError, TimeoutError):
