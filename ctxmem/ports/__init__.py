@@ -1,6 +1,7 @@
 """Ports: what the core needs from the outside. Adapters implement them; `service.wiring` or the user joins the two."""
 
 from ctxmem.ports.cache import Cache
+from ctxmem.ports.documents import DocumentStore
 from ctxmem.ports.index import Index, Match
 from ctxmem.ports.jobs import Jobs
 from ctxmem.ports.memories import MemoryStore
@@ -11,6 +12,7 @@ __all__ = [
     "Cache",
     "Complete",
     "Counter",
+    "DocumentStore",
     "Embedder",
     "Index",
     "Jobs",

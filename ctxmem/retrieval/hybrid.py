@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +20,8 @@ from ctxmem.errors import InvalidInput
 from ctxmem.ports import Embedder, Index, Match
 from ctxmem.retrieval.flat import FlatIndex
 from ctxmem.retrieval.fuse import DENSE, weighted
+from ctxmem.retrieval.query import MODES, Mode
 from ctxmem.retrieval.words import WordIndex
-
-Mode = Literal["hybrid", "dense", "words"]
-MODES: tuple[Mode, ...] = ("hybrid", "dense", "words")
 
 DEPTH = 100
 """Candidates that each side gives to the fusion, at least."""
@@ -73,12 +70,27 @@ class Hybrid:
                 self._vectors.add(list(texts), vectors)
             self._words.add(texts)
 
+    def add_words(self, texts: Mapping[str, str]) -> None:
+        """Put texts in that have no vectors yet: only their words are found."""
+        with self._lock:
+            if self._index is not None:
+                self._index.remove(texts)
+            self._words.add(texts)
+
     def remove(self, ids: Collection[str]) -> int:
         """Take texts out; returns how many were there."""
         with self._lock:
             if self._index is not None:
                 self._index.remove(ids)
             return self._words.remove(ids)
+
+    def likeness(self, one: str, other: str) -> float:
+        """Inner product of the vectors of two texts; 0 when one has none, or the index does not give vectors back."""
+        if not isinstance(self._index, FlatIndex):
+            return 0.0
+        with self._lock:
+            pair = self._index.vectors([one, other])
+        return float(pair[0] @ pair[1])
 
     def search(
         self,

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0004"
+HEAD = "0005"
 """Revision of `migrations` that these tables are at."""
 
 metadata = MetaData(

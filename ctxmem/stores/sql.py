@@ -15,6 +15,7 @@ from ctxmem.ports import Store
 from ctxmem.records import Batch, Branch, Erasure, Event, LedgerEntry, RequestRecord, Session
 from ctxmem.stores import artifacts, erase, migrate, reads
 from ctxmem.stores.batches import BatchWriter
+from ctxmem.stores.documents import SqlDocuments
 from ctxmem.stores.engine import open_engine
 from ctxmem.stores.faults import mapped
 from ctxmem.stores.jobs import SqlJobs
@@ -55,6 +56,7 @@ class SqlStore(Store):
         self._commits: Commits = GroupCommit(self._engine) if self._is_sqlite else PooledCommit(self._engine)
         self._batches = BatchWriter(self._engine.dialect)
         self.jobs = SqlJobs(self._engine.dialect, self._commits, self._reading)
+        self.documents = SqlDocuments(self._engine.dialect, self._commits, self._reading)
         self.memories: SqlMemories = SqlMemories(self._engine.dialect, self._commits, self._reading)
 
     def write(self, tenant: str, batch: Batch) -> Future[Batch]:

@@ -1,0 +1,103 @@
+"""One search: candidates from both sides, read again by a reranker, made diverse, and put into words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from math import isfinite
+
+from ctxmem.errors import ModelError, Unavailable
+from ctxmem.ports import DocumentStore, Match, Reranker
+from ctxmem.retrieval.fuse import diverse, weighted
+from ctxmem.retrieval.query import Found, Query, Results
+from ctxmem.retrieval.shelved import Shelved
+
+READ_AGAIN = 50
+"""Candidates that a reranker reads, at least."""
+RERANKED = 0.5
+"""Weight of the reranker against the first stage; `bench/retrieval.py` chose it on training queries."""
+_WIDER = 4  # times as many candidates as are wanted, for diversity to choose from
+
+
+class Searching:
+    """A search under way."""
+
+    def __init__(
+        self, store: DocumentStore, tenant: str, query: Query, shelved: Shelved, reranker: Reranker | None
+    ) -> None:
+        self._store, self._tenant, self._query = store, tenant, query
+        self._shelved, self._reranker = shelved, reranker
+        self._degraded: list[str] = []
+
+    def results(self, started: float) -> Results:
+        """Do it; `started` is on the monotonic clock, in seconds."""
+        query = self._query
+        among = self._shelved.among(query.filter)
+        matches = self._first(among)
+        texts = self._texts(matches) if query.rerank else {}
+        if query.rerank:
+            matches = self._again(matches, texts)
+        if query.mmr is not None:
+            matches = diverse(matches, query.k, alike=self._shelved.hybrid.likeness, relevance=query.mmr)
+        covered = 1.0 if query.mode == "words" else self._shelved.covered(among)
+        if covered < 1:
+            self._degraded.append("embedding")
+        found = self._found(matches[: query.k])
+        stats = {"chunks": len(self._shelved.hybrid), "milliseconds": round(1000 * (time.monotonic() - started), 3)}
+        exact = covered == 1 and "embedder" not in self._degraded
+        return Results(found, exact, covered, tuple(self._degraded), stats)
+
+    def _first(self, among: Collection[str] | None) -> list[Match]:
+        """Candidates; by words alone when the embedder is out of reach."""
+        query, hybrid = self._query, self._shelved.hybrid
+        depth = max(query.k, READ_AGAIN if query.rerank else 0, _WIDER * query.k if query.mmr is not None else 0)
+        try:
+            return hybrid.search(query.text, depth, mode=query.mode, among=among)
+        except (Unavailable, ModelError):
+            if query.mode == "dense":
+                raise
+            self._degraded.append("embedder")
+            return hybrid.search(query.text, depth, mode="words", among=among)
+
+    def _texts(self, matches: Sequence[Match]) -> dict[str, str]:
+        chunks = self._store.chunks(self._tenant, self._query.namespace, [match.id for match in matches])
+        return {chunk.id: chunk.searched for chunk in chunks}
+
+    def _again(self, matches: Sequence[Match], texts: dict[str, str]) -> list[Match]:
+        """The candidates by both stages' scores; in the first stage's order when there is no reranker in time."""
+        first = {match.id: match.score for match in matches if match.id in texts}
+        if self._reranker is None:
+            self._degraded.append("reranker")
+            return list(matches)
+        try:
+            said = [texts[id] for id in first]
+            scores = self._reranker.score(self._query.text, said, deadline=self._query.deadline) if said else []
+        except (Unavailable, ModelError):
+            self._degraded.append("reranker")
+            return list(matches)
+        lowest = min((score for score in scores if isfinite(score)), default=0.0)
+        again = {id: score if isfinite(score) else lowest for id, score in zip(first, scores, strict=True)}
+        return weighted((again, first), (RERANKED, 1 - RERANKED), len(first))
+
+    def _found(self, matches: Sequence[Match]) -> tuple[Found, ...]:
+        """What was found, in words; a chunk that was deleted meanwhile is left out."""
+        namespace = self._query.namespace
+        chunks = {c.id: c for c in self._store.chunks(self._tenant, namespace, [match.id for match in matches])}
+        documents = list(dict.fromkeys(chunk.document_id for chunk in chunks.values()))
+        heads = self._store.heads(self._tenant, namespace, documents)
+        return tuple(
+            Found(
+                chunk.id,
+                chunk.document_id,
+                chunk.text,
+                match.score,
+                chunk.start,
+                chunk.end,
+                lead=chunk.lead,
+                title=heads[chunk.document_id].title,
+                metadata=heads[chunk.document_id].metadata,
+                at=heads[chunk.document_id].at,
+            )
+            for match in matches
+            if (chunk := chunks.get(match.id)) is not None and chunk.document_id in heads
+        )

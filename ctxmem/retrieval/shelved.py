@@ -1,0 +1,92 @@
+"""A namespace in memory: what a search needs of it, kept up to date with SQL by comparing versions.
+
+It may be lost at any time. Before each search the namespace's version is read; when it has moved, what is gone is taken
+out and what is new is loaded, so a search sees every write that was acknowledged before it began.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+
+import numpy as np
+
+from ctxmem.document import Chunk, Filter, Shelf
+from ctxmem.errors import StoreError
+from ctxmem.ports import DocumentStore, Embedder, Index
+from ctxmem.retrieval.hybrid import Hybrid
+
+_AT_ONCE = 4096  # chunks loaded in one go
+
+
+class Shelved:
+    """One tenant's namespace, searchable. Safe for threads."""
+
+    def __init__(
+        self,
+        store: DocumentStore,
+        tenant: str,
+        namespace: str,
+        *,
+        embedder: Embedder | None,
+        dense: float,
+        index: Index | None = None,
+    ) -> None:
+        self._store = store
+        self._tenant, self._namespace = tenant, namespace
+        self._embedder = embedder
+        self._outline: dict[str, tuple[str, str]] = {}
+        self._version = 0
+        self._lock = threading.Lock()
+        self.hybrid = Hybrid(embedder, dense=dense, index=index)
+
+    def catch_up(self) -> Shelf:
+        """Bring this up to date; returns the namespace's head.
+
+        Raises:
+            StoreError: the database is out of reach.
+        """
+        with self._lock:
+            shelf = self._store.shelf(self._tenant, self._namespace) or Shelf(self._namespace)
+            if shelf.version != self._version:
+                self._load(self._store.outline(self._tenant, self._namespace), shelf)
+                self._version = shelf.version
+            return shelf
+
+    def among(self, wanted: Filter) -> Collection[str] | None:
+        """Ids of the chunks that pass the filter; None for all."""
+        if wanted.empty:
+            return None
+        documents = self._store.matching(self._tenant, self._namespace, wanted)
+        return {id for id, (document, _) in self._outline.items() if document in documents}
+
+    def covered(self, among: Collection[str] | None) -> float:
+        """Share of the chunks that have a vector."""
+        fingerprint = self._embedder.name if self._embedder else ""
+        ids = self._outline if among is None else among
+        with_vector = sum(self._outline[id][1] == fingerprint for id in ids if id in self._outline)
+        return with_vector / len(ids) if ids else 1.0
+
+    def _load(self, outline: dict[str, tuple[str, str]], shelf: Shelf) -> None:
+        self.hybrid.remove([id for id in self._outline if id not in outline])
+        new = [id for id, (_, fingerprint) in outline.items() if self._outline.get(id, ("", None))[1] != fingerprint]
+        for start in range(0, len(new), _AT_ONCE):
+            some = new[start : start + _AT_ONCE]
+            self._add(self._store.chunks(self._tenant, self._namespace, some), shelf.fingerprint)
+        self._outline = outline
+
+    def _add(self, chunks: list[Chunk], fingerprint: str) -> None:
+        """Put chunks in, those with a vector of our embedder under it."""
+        texts = {chunk.id: chunk.searched for chunk in chunks}
+        packed: dict[str, bytes] = {}
+        if self._embedder is not None and fingerprint == self._embedder.name:
+            packed = self._store.vectors(self._tenant, self._namespace, list(texts), fingerprint)
+            self.hybrid.add({id: texts[id] for id in packed}, self._unpacked(packed))
+        self.hybrid.add_words({id: text for id, text in texts.items() if id not in packed})
+
+    def _unpacked(self, packed: dict[str, bytes]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        size = 4 * (self._embedder.dimensions if self._embedder else 0)
+        damaged = [id for id, vector in packed.items() if len(vector) != size]
+        if damaged:
+            raise StoreError(f"the vector of chunk {damaged[0]} is damaged: re-embed namespace {self._namespace!r}")
+        return np.frombuffer(b"".join(packed.values()), dtype="<f4").reshape(len(packed), size // 4)
