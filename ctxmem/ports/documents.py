@@ -31,12 +31,10 @@ class DocumentStore(Protocol):
 
     def document(self, tenant: str, namespace: str, document_id: str) -> Document | None: ...
 
-    def documents(self, tenant: str, namespace: str, *, limit: int = 100, after: str = "") -> list[Document]:
-        """Documents by id after `after`, their texts left out."""
-        ...
-
-    def heads(self, tenant: str, namespace: str, document_ids: Sequence[str]) -> dict[str, Document]:
-        """By id, the documents that exist, their texts left out."""
+    def documents(
+        self, tenant: str, namespace: str, ids: Sequence[str] | None = None, *, limit: int = 100, after: str = ""
+    ) -> dict[str, Document]:
+        """By id, documents that exist, their texts left out: those named, else by id after `after`."""
         ...
 
     def matching(self, tenant: str, namespace: str, wanted: Filter) -> set[str]:
@@ -44,10 +42,6 @@ class DocumentStore(Protocol):
         ...
 
     def shelf(self, tenant: str, namespace: str) -> Shelf | None: ...
-
-    def shelves(self, tenant: str) -> list[Shelf]:
-        """All namespaces, by name."""
-        ...
 
     def outline(self, tenant: str, namespace: str) -> dict[str, tuple[str, str]]:
         """By chunk id, its document's id and the fingerprint of its vector; empty for none yet."""

@@ -121,7 +121,7 @@ class Library:
         checked_namespace(namespace)
         checked(sources)
         self._own(tenant, namespace)
-        known = self.store.heads(tenant, namespace, [source.key for source in sources])
+        known = self.store.documents(tenant, namespace, [source.key for source in sources])
         new = [source for source in sources if _differs(source, known.get(source.key))]
         made = [source.read(namespace) for source in new]
         jobs = [job(EMBED, {"namespace": namespace})] if later and made and self.embedder is not None else []

@@ -84,7 +84,7 @@ class Searching:
         namespace = self._query.namespace
         chunks = {c.id: c for c in self._store.chunks(self._tenant, namespace, [match.id for match in matches])}
         documents = list(dict.fromkeys(chunk.document_id for chunk in chunks.values()))
-        heads = self._store.heads(self._tenant, namespace, documents)
+        heads = self._store.documents(self._tenant, namespace, documents)
         return tuple(
             Found(
                 chunk.id,

@@ -57,15 +57,13 @@ class SqlDocuments(DocumentStore):
             row = connection.execute(query).first()
         return None if row is None else Document(*row)
 
-    def documents(self, tenant: str, namespace: str, *, limit: int = 100, after: str = "") -> list[Document]:
-        query = select(*_HEAD).where(*_in(documents, tenant, namespace), documents.c.id > after)
-        with self._reading() as connection:
-            rows = connection.execute(query.order_by(documents.c.id).limit(limit)).mappings()
-            return [Document(**row, text="") for row in rows]
-
-    def heads(self, tenant: str, namespace: str, document_ids: Sequence[str]) -> dict[str, Document]:
+    def documents(
+        self, tenant: str, namespace: str, ids: Sequence[str] | None = None, *, limit: int = 100, after: str = ""
+    ) -> dict[str, Document]:
         query = select(*_HEAD).where(*_in(documents, tenant, namespace))
-        rows = self._rows(query, documents.c.id, document_ids)
+        if ids is None:
+            query = query.where(documents.c.id > after).order_by(documents.c.id).limit(limit)
+        rows = self._rows(query, documents.c.id, ids)
         return {row.id: Document(**row._mapping, text="") for row in rows}
 
     def matching(self, tenant: str, namespace: str, wanted: Filter) -> set[str]:
@@ -88,11 +86,6 @@ class SqlDocuments(DocumentStore):
         with self._reading() as connection:
             row = connection.execute(select(*_SHELF).where(*_in(shelves, tenant, namespace))).first()
         return None if row is None else Shelf(*row)
-
-    def shelves(self, tenant: str) -> list[Shelf]:
-        query = select(*_SHELF).where(shelves.c.tenant == tenant).order_by(shelves.c.namespace)
-        with self._reading() as connection:
-            return [Shelf(*row) for row in connection.execute(query)]
 
     def outline(self, tenant: str, namespace: str) -> dict[str, tuple[str, str]]:
         query = select(chunks.c.id, chunks.c.document_id, chunks.c.fingerprint).where(*_in(chunks, tenant, namespace))
@@ -122,9 +115,11 @@ class SqlDocuments(DocumentStore):
         shelf = Shelf(namespace, fingerprint=fingerprint)
         return self._commits.submit(partial(self._writer.claim, tenant=tenant, shelf=shelf, replace=replace))
 
-    def _rows(self, query: Select[Any], column: ColumnElement[str], values: Sequence[str]) -> list[Any]:
-        """Rows whose column has one of the values."""
+    def _rows(self, query: Select[Any], column: ColumnElement[str], values: Sequence[str] | None) -> list[Any]:
+        """Rows whose column has one of the values; all rows when None."""
         with self._reading() as connection:
+            if values is None:
+                return list(connection.execute(query))
             return [row for some in parts(values) for row in connection.execute(query.where(column.in_(some)))]
 
 

@@ -75,13 +75,13 @@ class TestIngest:
     def test_a_bad_document_writes_none(self, library: Library, store: SqlStore, sources: list[Source]) -> None:
         with pytest.raises(InvalidInput):
             library.ingest("t", "n", sources)
-        assert store.documents.documents("t", "n") == []
+        assert store.documents.documents("t", "n") == {}
 
     @pytest.mark.parametrize("text", ["", "   \n ", "\u2003"])
     def test_an_empty_document_is_kept_and_found_by_nothing(self, library: Library, store: SqlStore, text: str) -> None:
         library.ingest("t", "n", [Source(text, id="empty"), Source("The tram.", id="full")])
         assert found(library, "tram") == ["full"]
-        assert [one.id for one in store.documents.documents("t", "n")] == ["empty", "full"]
+        assert list(store.documents.documents("t", "n")) == ["empty", "full"]
 
     def test_embedding_goes_on_where_it_failed(self, store: SqlStore) -> None:
         sources = [Source(long(word, 20), id=word) for word in WORDS]
