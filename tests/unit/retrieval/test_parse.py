@@ -146,6 +146,8 @@ class TestParse:
         assert "Reset the key" in parsed.text
         assert parsed.blocks[0].lead == "page 1"
 
+
+class TestBadInput:
     @pytest.mark.parametrize("data", [b"%PDF-1.7 broken", b"%PDF-1.4\n" + bytes(range(256)) * 20])
     def test_broken_pdfs_are_refused(self, data: bytes) -> None:
         with pytest.raises(InvalidInput):
