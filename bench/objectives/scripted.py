@@ -2,7 +2,7 @@
 
 The agent knows which searches a task takes and makes them in order. What it knows is what stands in its prompt, nothing
 else: it writes a fact into its memory, a summary or an answer only if it can read it there. Four of them: `oracle`
-writes all it reads; `forgetful` loses each thing it writes with a probability; `malformed` writes broken output with one;
+writes all it reads; `forgetful` loses each thing it writes with a probability; `malformed` breaks its output with one;
 and whoever reads an order outside of data obeys it, which is what an injected document tries.
 """
 

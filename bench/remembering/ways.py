@@ -1,0 +1,183 @@
+"""Ways to bring back what a question needs of a long chat: each gives lines, best first, to be filled into a budget."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import numpy as np
+
+from bench.objectives.managers import PEER
+from bench.peers import peers_folder
+from bench.remembering.sets import Chat, Turn
+from ctxmem.compressors.mem1.recall import Index
+from ctxmem.memories import Embedded, Memories, Models, Wanted
+from ctxmem.ports import Embedder
+from ctxmem.stores.sql import SqlStore
+
+HERE = Path(__file__).parent
+MOST = 120
+"""Finds that fill a budget at most."""
+
+
+class Way(Protocol):
+    """Keeps a chat, then answers questions about it with lines, best first."""
+
+    def keep(self, chat: Chat) -> None: ...
+
+    def lines(self, question: str) -> Iterator[str]: ...
+
+
+def line(turn: Turn) -> str:
+    """A turn as every way shows it."""
+    return f"{turn.speaker}: {' '.join(turn.text.split())}"
+
+
+@dataclass(slots=True)
+class Once:
+    """An embedder that makes the vector of a text once for all ways.
+
+    Attributes:
+        embedder: makes them.
+    """
+
+    embedder: Embedder
+    _known: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.embedder.name
+
+    @property
+    def dimensions(self) -> int:
+        return self.embedder.dimensions
+
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
+        """(texts, dimensions) vectors."""
+        del query  # the packaged model reads both alike
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known |= dict(zip(new, self.embedder.embed(new), strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+
+@dataclass(slots=True)
+class Newest:
+    """The end of the chat: all that fits, or the last turns of it.
+
+    Attributes:
+        turns: how many at most; None for as many as fit.
+    """
+
+    turns: int | None = None
+    _kept: Sequence[Turn] = ()
+
+    def keep(self, chat: Chat) -> None:
+        self._kept = chat.turns if self.turns is None else chat.turns[-self.turns :]
+
+    def lines(self, question: str) -> Iterator[str]:
+        del question
+        yield from map(line, reversed(self._kept))
+
+
+@dataclass(slots=True)
+class Words:
+    """Turns by BM25."""
+
+    _index: Index = field(default_factory=Index)
+
+    def keep(self, chat: Chat) -> None:
+        self._index = Index()
+        for turn in chat.turns:
+            self._index.add(turn.id, line(turn))
+
+    def lines(self, question: str) -> Iterator[str]:
+        yield from (hit.text for hit in self._index(question, MOST))
+
+
+@dataclass(slots=True)
+class Mem0:
+    """mem0 with `infer=False`, run by its own code.
+
+    Attributes:
+        embedder: makes its vectors.
+    """
+
+    embedder: Embedder
+    process: subprocess.Popen[str] | None = field(default=None, repr=False)
+    _turns: dict[str, Turn] = field(default_factory=dict)
+
+    def keep(self, chat: Chat) -> None:
+        self.embedder.embed([line(turn) for turn in chat.turns])  # all at once, which is quicker than one by one
+        self._turns = {turn.id: turn for turn in chat.turns}
+        self._ask(do="begin", turns=[{"id": turn.id, "text": line(turn)} for turn in chat.turns])
+
+    def lines(self, question: str) -> Iterator[str]:
+        yield from (line(self._turns[id]) for id in self._ask(do="search", query=question, k=MOST)["ids"])
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+            self.process.wait()
+
+    def _ask(self, **asked: object) -> dict[str, Any]:
+        if self.process is None:
+            argv = [str(peers_folder() / PEER / "bin" / "python"), str(HERE / "peer_mem0.py")]
+            self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        told = self._exchange(asked)
+        while "embed" in told:
+            told = self._exchange({"vectors": self.embedder.embed(told["embed"]).tolist()})
+        return told
+
+    def _exchange(self, asked: object) -> dict[str, Any]:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError("mem0 died")
+        told: dict[str, Any] = json.loads(answer)
+        return told
+
+
+@dataclass(slots=True)
+class Ours:
+    """ctxmem's memories, by words alone or with meaning too.
+
+    Attributes:
+        embedder: compares meanings; None goes by words.
+    """
+
+    embedder: Embedder | None = None
+    _memories: Memories | None = None
+    _open: list[Any] = field(default_factory=list)
+
+    def keep(self, chat: Chat) -> None:
+        self.close()
+        folder = TemporaryDirectory(prefix="memories-")
+        store = SqlStore(f"sqlite:///{folder.name}/log.db")
+        self._open = [store.close, folder.cleanup]
+        models = Models(Embedded(self.embedder)) if self.embedder is not None else None
+        self._memories = Memories(store.memories, models=models)
+        session = [{"role": "user", "name": turn.speaker, "content": turn.text} for turn in chat.turns]
+        for start in range(0, len(session), 50):
+            self._memories.add(session[start : start + 50], "u")
+
+    def lines(self, question: str) -> Iterator[str]:
+        assert self._memories is not None
+        for hit in self._memories.search(question, "u", Wanted(top_k=MOST)).hits:
+            yield f"{hit.memory.speaker}: {hit.memory.text}"
+
+    def close(self) -> None:
+        """Drop the database."""
+        for close in self._open:
+            close()
+        self._open = []
