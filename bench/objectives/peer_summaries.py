@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from importlib import import_module
 from typing import Any
 
 from langchain.agents.middleware import SummarizationMiddleware
@@ -15,8 +16,8 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.graph.message import add_messages
-from langmem.short_term import summarize_messages
 
+summarize_messages: Any = import_module("langmem.short_term").summarize_messages
 _KINDS = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
 _ROLES = {"system": "system", "human": "user", "ai": "assistant"}
 KEPT = 6
