@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
+from ctxmem.stores.valkey import EmbeddedValkey
 from service.settings import Settings
 from service.settings import Upstream as UpstreamSettings
 from tests.service.conftest import Gateway, served, talk
@@ -152,11 +157,23 @@ def test_another_tenant_sees_nothing(ctx: Gateway) -> None:
     assert found(ctx, "bees") == ["I keep bees."]
 
 
-def test_erasing_a_user_leaves_no_word_of_them(tmp_path: Path, upstream: Upstream) -> None:
-    """In no file of the service: chat, memories, their history, index and queue; the receipt counts them."""
+@pytest.fixture
+def valkey() -> Iterator[EmbeddedValkey]:
+    """A running cache, in a folder whose name is short enough for a socket."""
+    folder = Path(tempfile.mkdtemp(prefix="ctxmem-"))
+    server = EmbeddedValkey(folder)
+    server.start()
+    yield server
+    server.kill()
+    shutil.rmtree(folder)
+
+
+def test_erasing_a_user_leaves_no_word_of_them(tmp_path: Path, upstream: Upstream, valkey: EmbeddedValkey) -> None:
+    """In no file of the service and no key of its cache: chat, memories, history, queue; the receipt counts them."""
     secret = "xylophone7315"
     ups = (UpstreamSettings(name="up", base_url=upstream.url),)
-    with served(Settings(data_dir=tmp_path, model="", port=0, upstreams=ups)) as running:
+    settings = Settings(data_dir=tmp_path, model="", port=0, upstreams=ups, redis_url=valkey.url)
+    with served(settings) as running, Redis.from_url(valkey.url) as cache:
         running.chat(talk(f"The word is {secret}."), x_ctxmem_session="s", x_ctxmem_user="ann")
         first = add(running, f"I hid the {secret} in the barn.", metadata={"also": secret}, session_id="s")
         running.ask("PATCH", f"/v1/memories/{first['id']}", {"text": f"I hid the {secret} in the attic."})
@@ -164,13 +181,26 @@ def test_erasing_a_user_leaves_no_word_of_them(tmp_path: Path, upstream: Upstrea
         add(running, "Bob keeps bees.", user_id="bob")
         assert secret in str(found(running, f"where is the {secret}"))
         assert holding(tmp_path, secret)
+        before = b"".join(cached(cache))
+        assert b"memories/ann" in before
+        assert secret.encode() not in before
         receipt = running.ask("DELETE", "/v1/entities/user/ann").json
         assert receipt["counts"]["memories"] == 2
         assert receipt["counts"]["events"] >= 3
         assert found(running, f"where is the {secret}") == []
         assert not holding(tmp_path, secret)
+        after = b"".join(cached(cache))
+        assert b"memories/ann" not in after
+        assert b"live:s:" not in after
         assert running.post("/v1/memories/search", {"query": "bees", "user_id": "bob"}).json["results"]
     assert not holding(tmp_path, secret)
+
+
+def cached(cache: Redis) -> Iterator[bytes]:
+    """Every key and value of a cache."""
+    for key in cache.scan_iter():
+        yield key
+        yield cache.get(key) or b""
 
 
 def holding(folder: Path, word: str) -> list[Path]:
