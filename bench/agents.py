@@ -33,6 +33,9 @@ OUTPUT_PRICE = 5.0
 SECONDS = 10.0
 """Between two calls."""
 
+MORE = 3
+"""Turns that an agent may take beyond its searches; the cadence counts on those that are left."""
+
 TRIGGER = 3000
 """Tokens past which the peers summarise: about the peak of MEM1 here."""
 
@@ -126,7 +129,7 @@ def with_mem1(task: world.Task, agent: Agent, counter: Counter, knobs: Knobs) ->
     paying = Paying(agent, _bill(counter, task))
     searches = sum(len(one.queries) for one in task.objectives)
 
-    runner = Mem1Agent(paying, {"search": task.search}, counter, knobs=knobs, max_turns=2 * searches + 4)
+    runner = Mem1Agent(paying, {"search": task.search}, counter, knobs=knobs, max_turns=searches + MORE)
     done = runner.run("Answer every question.", objectives=[one.question for one in task.objectives])
     exact, f1 = scored(task, done.answers)
     retained = agent.retained(paying.last)
@@ -168,7 +171,8 @@ Run = Callable[[world.Task, Agent, Counter], Outcome]
 
 def ways(knobs: Knobs) -> dict[str, tuple[Run, bool]]:
     """Every way by name, and whether its memory is written anew each turn."""
-    rewrite = Knobs(mode="rewrite", cadence="every_turn", b_state=knobs.b_state, b_obs=knobs.b_obs)
+    room = 2 * knobs.b_state  # here the questions are part of the goal, which may take half of it
+    rewrite = Knobs(mode="rewrite", cadence="every_turn", b_state=room, b_obs=knobs.b_obs)
 
     def managed(manager: managers.Manager) -> tuple[Run, bool]:
         return (lambda task, agent, counter: with_manager(task, agent, counter, manager)), False
