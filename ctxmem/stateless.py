@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from ctxmem import chat
-from ctxmem.errors import ModelError
+from ctxmem.errors import InvalidInput, ModelError
 from ctxmem.manager.engine import scorer_named
 from ctxmem.ports import Counter, Scorer
 from ctxmem.types import Message
 
 if TYPE_CHECKING:
+    from ctxmem.compressors.budgets import Spend
+    from ctxmem.compressors.compress import Compressor
     from ctxmem.compressors.outcome import Compressed
+    from ctxmem.compressors.relevance import Embeds
     from ctxmem.compressors.units import UnitName
     from ctxmem.lm.ccm.compressed import CompressedLM
     from ctxmem.lm.rerank.reranker import Ranking, Reranker
@@ -42,34 +45,101 @@ def count_tokens(source: Source, *, model: str = "", tools: Sequence[Mapping[str
     return counter.request(chat.parse_all(source), chat.dump_all(tools) if tools else None)
 
 
-def compress(
-    source: Source,
-    *,
-    budget: int | None = None,
-    ratio: float | None = None,
-    unit: UnitName = "phrase",
-    model: str = "",
-    scorer: str | Scorer = "lexical",
-) -> Compressed:
+class Asked(TypedDict, total=False):
+    """How to compress; all of it optional, but one of `budget` and `ratio`.
+
+    Attributes:
+        budget: tokens allowed, as a number or as `Tokens`, `Ratio` or `Quality` of `ctxmem.compressors.budgets`.
+        ratio: share of the tokens to keep, in (0, 1].
+        query: what will be asked; what has to do with it stays first.
+        unit: what is kept or dropped whole: `phrase` (default), `sentence` or `block`.
+        model: whose tokens are counted, as in `count_tokens`.
+        scorer: `lexical` (default), a scorer, or a language model by packaged name, path or hub id.
+        embedder: finds what has to do with the query in other words; None: words alone count.
+        deadline: seconds that scoring may take; past it the lexical scorer decides.
+    """
+
+    budget: int | Spend | None
+    ratio: float | None
+    query: str
+    unit: UnitName
+    model: str
+    scorer: str | Scorer
+    embedder: Embeds | None
+    deadline: float | None
+
+
+def compress(source: Source, **how: Unpack[Asked]) -> Compressed:
     """Shorten a text, or the messages that may be shortened, to a budget or a share of its tokens.
+
+    >>> compress("short", budget=10).reason
+    'within_budget'
 
     Args:
         source: what to shorten.
-        budget: tokens allowed; give either this or `ratio`.
-        ratio: share of the tokens to keep, in (0, 1].
-        unit: what is kept or dropped whole: `phrase`, `sentence` or `block`.
-        model: whose tokens are counted, as in `count_tokens`.
-        scorer: `lexical`, a scorer, or a language model by packaged name, path or hub id.
+        how: see `Asked`.
 
     Raises:
         InvalidInput: the source or a number is wrong.
         ModelError: a model that was asked for is missing.
+        TypeError: an unknown option.
     """
-    from ctxmem.compressors.compress import compress as shorten
+    from ctxmem.compressors.budgets import spend
 
-    chosen = scorer_named(scorer) if isinstance(scorer, str) else scorer
+    if unknown := how.keys() - Asked.__annotations__.keys():
+        raise TypeError(f"compress() got an unexpected keyword argument {min(unknown)!r}")
+    query = how.get("query") or ""
+    if not isinstance(query, str):
+        raise InvalidInput(f"query must be text, got {type(query).__name__}", param="query")
     text_or_messages = source if isinstance(source, str) else chat.parse_all(source)
-    return shorten(text_or_messages, budget=budget, ratio=ratio, counter=_counter(model), scorer=chosen, unit=unit)
+    return _compressor(how)(text_or_messages, spend(how.get("budget"), ratio=how.get("ratio")), query=query)
+
+
+def _compressor(how: Asked) -> Compressor:
+    from ctxmem.compressors.compress import Compressor
+    from ctxmem.compressors.lexical import Lexical
+
+    chosen, deadline = how.get("scorer", "lexical"), how.get("deadline")
+    return Compressor(
+        _counter(how.get("model", "")),
+        scorer_named(chosen) if isinstance(chosen, str) else chosen,
+        fallback=Lexical() if deadline is not None else None,
+        embedder=how.get("embedder"),
+        unit=how.get("unit", "phrase"),
+        deadline=deadline,
+    )
+
+
+def compress_prompt(
+    context: str | Sequence[str],
+    instruction: str = "",
+    question: str = "",
+    rate: float = 0.5,
+    target_token: float = -1,
+    **how: Unpack[Asked],
+) -> dict[str, Any]:
+    """Compress a prompt with LLMLingua's call and result: `PromptCompressor.compress_prompt`.
+
+    The context is compressed with the question as its query; instruction and question stay as they are.
+
+    Args:
+        context: passages; they share the budget.
+        instruction: goes before them.
+        question: goes after them.
+        rate: share of the whole prompt's tokens to keep, as in LLMLingua.
+        target_token: tokens the context may take; rules over `rate` unless it is negative.
+        how: `unit`, `model`, `scorer`, `embedder` and `deadline` of `Asked`.
+
+    Returns:
+        LLMLingua's keys: compressed_prompt, origin_tokens, compressed_tokens, ratio (`"2.0x"`), rate (`"50.0%"`) and
+        saving, here in tokens; and `reason`, why the context stayed as it was, empty when it did not.
+
+    Raises:
+        InvalidInput: a rate out of range, or something that is no text.
+    """
+    from ctxmem.compressors.prompting import Prompt
+
+    return Prompt(context, instruction, question).compressed(_compressor(how), rate=rate, target_token=target_token)
 
 
 def _counter(model: str) -> Counter:

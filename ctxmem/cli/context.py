@@ -1,4 +1,4 @@
-"""Commands that make text or a conversation smaller: `compress` and `context`."""
+"""Commands that make text or a conversation smaller: `compress`, `diff` and `context`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import typer
 from ctxmem.cli import output
 from ctxmem.cli.backend import connect
 from ctxmem.cli.options import Json, current
+from ctxmem.compressors import shown
+from ctxmem.compressors.outcome import Compressed, Cut
 from ctxmem.compressors.units import UnitName
 from ctxmem.errors import InvalidInput
 
@@ -24,6 +26,7 @@ Source = Annotated[str, typer.Argument(metavar="FILE", help="A file, or - for st
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     app.command("compress")(compress)
+    app.command("diff")(diff)
     app.command("context")(context)
 
 
@@ -53,6 +56,38 @@ def compress(
         sys.stdout.write(result["text"])
     reason = f" ({result['reason']})" if result.get("reason") else ""
     output.messages().print(f"{result['tokens_before']:,} to {result['tokens_after']:,} tokens{reason}")
+
+
+def diff(
+    file: Source,
+    *,
+    budget: Annotated[int | None, typer.Option(min=1, help="Tokens to fit into.")] = None,
+    ratio: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Share of the tokens to keep.")] = None,
+    query: Annotated[str, typer.Option(help="What will be asked; what has to do with it stays.")] = "",
+    html: Annotated[Path | None, typer.Option(help="Write a page there instead of the terminal.")] = None,
+    json_: Json = False,
+) -> None:
+    """Compress a text for a query and show what was left out, and why."""
+    if (budget is None) == (ratio is None):
+        raise InvalidInput("give either --budget or --ratio")
+    text = _read(file)
+    request = {"text": text, "budget": budget, "ratio": ratio, "query": query or None, "unit": "phrase", "model": MODEL}
+    with connect(current()) as backend:
+        result = backend.compress({name: value for name, value in request.items() if value is not None})
+    done = Compressed(
+        result["tokens_before"],
+        result["tokens_after"],
+        tuple(Cut(cut["start"], cut["end"], cut["reason"]) for cut in result["dropped"]),
+        result["reason"],
+        source=text,
+    )
+    if html is not None:
+        html.write_text(done.diff_html(), encoding="utf-8")
+    if json_:
+        output.print_json(result)
+    elif html is None:
+        output.screen().print(output.marked(text, result["dropped"]))
+    output.messages().print(shown.headline(done))
 
 
 def context(

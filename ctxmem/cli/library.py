@@ -40,6 +40,7 @@ class LibraryBackend:
             request["text"],
             budget=request.get("budget"),
             ratio=request.get("ratio"),
+            query=request.get("query", ""),
             unit=request["unit"],
             model=request["model"],
         )

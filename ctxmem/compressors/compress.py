@@ -27,6 +27,8 @@ _SHORTEST = 24
 _LEAST_KEPT = 0.33
 _WHY = "tells little"
 _OLDEST = "oldest"
+_NO_TEXT = ("tool_call", "opaque")
+"""Kinds of segments whose characters are not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class Compressor:
         kind = content.kind(source)
         fits = before <= budget.allow(before, kind)
         if fits or kind in ("code", "data"):
-            return Compressed(before, before, reason="within_budget" if fits else kind, text=source)
+            return Compressed(before, before, reason="within_budget" if fits else kind, text=source, source=source)
         scores, scored_by = self._scores([source])
         (pruned,) = prune_by_content(
             self._prune, [source], scores, lambda tokens: budget.allow(tokens, kind), self.counter, question
@@ -105,6 +107,7 @@ class Compressor:
             pruned.refusal,
             text=pruned.text,
             scored_by=scored_by,
+            source=source,
         )
 
     def _messages(self, messages: tuple[Message, ...], budget: Spend, question: Question | None) -> Compressed:
@@ -119,7 +122,15 @@ class Compressor:
             plan = Fit()(plan)
         except BudgetError:
             return replace(unchanged, reason="budget_too_small")
-        return Compressed(before, plan.exact, tuple(_left_out(plan, cuts)), messages=plan.render(), scored_by=scored_by)
+        return replace(
+            unchanged,
+            tokens_after=plan.exact,
+            dropped=tuple(_left_out(plan, cuts)),
+            reason="",
+            messages=plan.render(),
+            scored_by=scored_by,
+            source="".join(segment.text for segment in plan.original if segment.kind not in _NO_TEXT),
+        )
 
     def _pruned(self, plan: ContextPlan, question: Question | None) -> tuple[ContextPlan, Cuts, str]:
         """The plan with its history shortened evenly, by as much as the budget asks for; what was cut; by what."""
@@ -172,7 +183,7 @@ def _left_out(plan: ContextPlan, cuts: Cuts) -> Iterator[Cut]:
     kept = {segment.id for segment in plan.segments}
     offset = 0
     for segment in plan.original:
-        if segment.kind in ("tool_call", "opaque"):
+        if segment.kind in _NO_TEXT:
             continue
         if segment.id not in kept and segment.text:
             yield Cut(offset, offset + len(segment.text), _OLDEST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ctxmem.compressors import shown
 from ctxmem.types import Message
 
 
@@ -37,6 +38,7 @@ class Compressed:
         scored_by: name of the scorer that decided; with the reason in brackets when it was the fallback. Empty when
             nothing was scored.
         cached: whether the decision was made before and is replayed.
+        source: what `dropped` counts in: the text; of messages, their texts one after the other.
     """
 
     tokens_before: int
@@ -47,6 +49,19 @@ class Compressed:
     messages: tuple[Message, ...] | None = None
     scored_by: str = ""
     cached: bool = False
+    source: str = ""
+
+    def explain(self) -> str:
+        """What happened in one line, then a line for each stretch that was left out."""
+        return shown.explain(self)
+
+    def diff_html(self) -> str:
+        """A page that needs nothing else, with what was left out struck through."""
+        return shown.diff_html(self)
+
+    def align(self, answer: str) -> tuple[shown.Aligned, ...]:
+        """Where in the source the words of an answer come from; see `Aligned`."""
+        return shown.align(self, answer)
 
     def kept(self, length: int) -> tuple[tuple[int, int], ...]:
         """The stretches of a source of `length` characters that stayed, whitespace at their edges aside.

@@ -94,6 +94,17 @@ class TestCompress:
             == TEXT.split()
         )
 
+    def test_a_diff_for_a_query(self, terminal: Terminal) -> None:
+        """On the terminal the whole source, in a page what was left out struck through, the reason on hover."""
+        file, page = terminal.file("minutes.txt", TEXT), terminal.folder / "diff.html"
+        asked = ("diff", file, "--ratio", "0.4", "--query", "What is the mooring fee?")
+        assert terminal.run(*asked).stdout.split() == TEXT.split()
+        assert "65 euros" in terminal.json(*asked)["text"]
+        done = terminal.run(*asked, "--html", str(page))
+        assert (done.exit_code, done.stdout) == (0, "")
+        assert '<del title="tells little">' in page.read_text()
+        assert terminal.run("diff", file).exit_code == 2
+
     @pytest.mark.parametrize("words", [(), ("--budget", "10", "--ratio", "0.5")])
     def test_it_takes_a_budget_or_a_ratio(self, terminal: Terminal, words: tuple[str, ...]) -> None:
         """Both or none is wrong usage."""
