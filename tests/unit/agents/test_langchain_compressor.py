@@ -54,5 +54,5 @@ class TestDocuments:
     @pytest.mark.parametrize("how", [{}, {"budget": 0}, {"ratio": 2.0}, {"budget": 5, "ratio": 0.5}])
     def test_wrong_budgets(self, how):
         """Refused when it is made."""
-        with pytest.raises(ValueError, match="budget|ratio"):
+        with pytest.raises(ValueError, match=r"budget|ratio"):
             CtxMemCompressor(compressor=COMPRESSOR, **how)
