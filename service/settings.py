@@ -100,6 +100,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         keys_file: file of `tenant:key` lines; None for local mode.
         policy: policy of requests that name none.
         model: local language model and scorer: packaged name, hub id or path; empty for none.
+        embedder: model that makes the vectors of documents: packaged name, hub id or path.
         deadline_ms: milliseconds that shortening what has arrived may take; an epoch may take ten times that.
         max_body_bytes: largest request body in bytes, unpacked.
         body_timeout_s: seconds to receive a request body in.
@@ -118,6 +119,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     keys_file: Path | None = None
     policy: str = "balanced"
     model: str = "smollm2"
+    embedder: str = "minilm"
     deadline_ms: Count = 150
     max_body_bytes: Count = 32 * 2**20
     body_timeout_s: Seconds = 30.0
@@ -208,6 +210,11 @@ def _file() -> dict[str, Any]:
 def environment(values: Mapping[str, Any]) -> dict[str, str]:
     """The environment of a child process: this one's, and these settings by name."""
     return {**os.environ, **{PREFIX + name.upper(): str(value) for name, value in values.items()}}
+
+
+def database_told() -> str | None:
+    """The database that the parent process named in the environment."""
+    return os.environ.get(f"{PREFIX}DATABASE_URL") or None
 
 
 def is_loopback(host: str) -> bool:

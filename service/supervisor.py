@@ -195,7 +195,9 @@ def _children(settings: Settings) -> list[Runnable]:
 def _worker(settings: Settings) -> Child:
     argv = [sys.executable, "-m", "service.worker", "--socket", str(settings.worker_socket)]
     argv += ["--model", settings.model, "--cache-dir", str(settings.cache_dir)]
-    return Child("model worker", argv, grace=WORKER_GRACE)
+    argv += ["--embedder", settings.embedder]
+    told = environment({"database_url": settings.database_url})
+    return Child("model worker", argv, environment=told, grace=WORKER_GRACE)
 
 
 def _free_port(host: str, port: int) -> int:

@@ -12,7 +12,7 @@ from ctxmem.errors import StoreError, Unavailable
 from ctxmem.ledger import CacheTerms
 from ctxmem.manager import ContextManager
 from ctxmem.manager.engine import Engine
-from ctxmem.ports import Cache, Counter
+from ctxmem.ports import Cache, Counter, DocumentStore, Jobs
 from ctxmem.stores.sql import SqlStore
 from ctxmem.tokens.estimate import Estimate
 from service import auth
@@ -24,6 +24,7 @@ from service.settings import Settings
 from service.upstream.client import UpstreamClient, clients
 from service.upstream.routing import route
 from service.worker.client import RemoteCounter, RemoteScorer, WorkerClient
+from service.worker.library import RemoteLibrary
 
 _THREADS = 12
 """Threads for the manager; most of their time they wait for the disk or the model worker."""
@@ -39,6 +40,9 @@ class Service:
         upstreams: where requests go, by name.
         worker: the model worker; None when no model is set.
         manager: the manager of all tenants.
+        documents: the truth about documents.
+        jobs: the outbox.
+        library: documents, by the model worker; None when no model is set.
         metrics: what is counted.
         threads: where the manager's work runs.
         draining: whether the service is going down.
@@ -49,6 +53,9 @@ class Service:
     upstreams: Mapping[str, UpstreamClient]
     worker: WorkerClient | None
     manager: ContextManager
+    documents: DocumentStore
+    jobs: Jobs
+    library: RemoteLibrary | None = None
     metrics: Metrics = field(default_factory=Metrics)
     threads: Executor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="manager"))
     draining: bool = False
@@ -78,6 +85,8 @@ class Service:
         self.manager.close()
         if self.worker is not None:
             self.worker.close()
+        if self.library is not None:
+            self.library.close()
 
     def _sql_state(self) -> str:
         try:
@@ -119,15 +128,17 @@ def service(settings: Settings) -> Service:
     """
     worker = WorkerClient(settings.worker_socket) if settings.model else None
     upstreams = clients(settings)
+    kept = store(settings)
     engine = Engine(
-        store(settings),
+        kept,
         _cache(settings),
         lambda model: _counter(worker, upstreams, model),
         RemoteScorer(worker) if worker else Lexical(),
         deadline=settings.deadline_ms / 1000,
     )
     manager = ContextManager(engine, model=settings.model, policy=settings.policy)
-    return Service(settings, auth.tenants(settings), upstreams, worker, manager)
+    library = RemoteLibrary(settings.worker_socket) if settings.model else None
+    return Service(settings, auth.tenants(settings), upstreams, worker, manager, kept.documents, kept.jobs, library)
 
 
 def store(settings: Settings) -> SqlStore:

@@ -13,7 +13,7 @@ from statistics import fmean, pstdev
 from ctxmem.errors import InvalidInput
 from ctxmem.ports import Match
 
-DENSE = 0.6
+DENSE = 0.5
 """Weight of the vectors against the words in a fused score; `bench/retrieval.py` chose it on training queries."""
 
 _FLAT = 1e-9

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from service.routes import context, entities, memories, models, requests, sessions
+from service.routes import context, documents, entities, memories, models, requests, sessions
 
-ALL = (models.router, context.router, sessions.router, requests.router, entities.router, memories.router)
+ALL = (
+    *(models.router, context.router, sessions.router, requests.router),
+    *(entities.router, memories.router, documents.router),
+)
 """Every router, in the order they are tried."""

@@ -12,6 +12,8 @@ from types import FrameType
 
 import uvicorn
 
+from service import settings
+from service.worker.documents import Documents
 from service.worker.server import create_app
 
 NICENESS = 10
@@ -30,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     listening = _tcp(asked.port) if asked.socket is None else _unix(asked.socket)
     config = uvicorn.Config(
-        create_app(asked.model, cache_dir=asked.cache_dir),
+        create_app(asked.model, cache_dir=asked.cache_dir, documents=_documents(asked)),
         log_level="warning",
         access_log=False,
         timeout_keep_alive=IDLE,
@@ -56,7 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--port", type=int, help="loopback port to listen on instead")
     parser.add_argument("--model", default="smollm2", help="packaged name, folder or hub id")
     parser.add_argument("--cache-dir", type=Path, default=None, help="folder of converted models")
+    parser.add_argument("--embedder", default="minilm", help="packaged name, folder or hub id")
     return parser
+
+
+def _documents(asked: argparse.Namespace) -> Documents:
+    """The library on the database that the environment names: a URL may have a password, which arguments would show."""
+    return Documents(settings.database_told(), embedder=asked.embedder, cache_dir=asked.cache_dir)
 
 
 def _unix(path: Path) -> socket.socket:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from ctxmem.errors import InvalidInput, ModelError, Unavailable
+from ctxmem.errors import Conflict, CtxmemError, InvalidInput, ModelError, StoreError, Unavailable
 from service.worker.wire import MSGPACK
 
 _PAUSE = 1.0  # seconds for which a worker that did not answer is left alone
@@ -38,7 +38,8 @@ class Channel:
         Raises:
             Unavailable: the worker is away, loading or overloaded.
             ModelError: it lacks the model.
-            InvalidInput: it refuses the input.
+            InvalidInput, Conflict: it refuses the input.
+            StoreError: it cannot use the database.
         """
         if time.monotonic() < self._away_until:
             raise Unavailable("the model worker did not answer just now")
@@ -101,7 +102,7 @@ def _answer(connection: UnixConnection, method: str, path: str, body: bytes) -> 
     return reply.status, reply.read()
 
 
-def _error(status: int, body: bytes) -> InvalidInput | ModelError | Unavailable:
+def _error(status: int, body: bytes) -> CtxmemError:
     """The worker's refusal as the error it was there."""
     try:
         told = msgspec.json.decode(body, type=_Refusal).error
@@ -109,7 +110,8 @@ def _error(status: int, body: bytes) -> InvalidInput | ModelError | Unavailable:
         told = _Told(f"the model worker answered {status}")
     if status == http.HTTPStatus.BAD_REQUEST:
         return InvalidInput(told.message, param=told.param)
-    return ModelError(told.message) if told.code == ModelError.code else Unavailable(told.message)
+    known = {kind.code: kind for kind in (ModelError, Conflict, StoreError)}
+    return known.get(told.code or "", Unavailable)(told.message)
 
 
 class _Told(msgspec.Struct):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +22,8 @@ from ctxmem import chat
 from ctxmem.errors import CtxmemError, InvalidInput
 from service import errors
 from service.worker.completions import Completions
+from service.worker.document_wire import Asked as Asking
+from service.worker.documents import PATHS, Documents
 from service.worker.engine import Engine
 from service.worker.wire import MSGPACK, CountReply, CountRequest, Health, ScoreReply, ScoreRequest
 
@@ -30,19 +32,23 @@ Asked = TypeVar("Asked", CountRequest, ScoreRequest)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def create_app(model: str, *, cache_dir: Path | None = None) -> Starlette:
+def create_app(model: str, *, cache_dir: Path | None = None, documents: Documents | None = None) -> Starlette:
     """The worker's app, which loads `model` once it starts.
 
     Args:
         model: packaged name, folder or hub id of the language model.
         cache_dir: where converted models are kept.
+        documents: the library; one without a database by default, which embeds and no more.
     """
     engine = Engine(model, cache_dir=cache_dir)
+    library = documents or Documents(None, cache_dir=cache_dir)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         engine.start()
+        library.start()
         yield
+        library.close()
         engine.close()
 
     async def count(request: Request) -> Response:
@@ -66,7 +72,17 @@ def create_app(model: str, *, cache_dir: Path | None = None) -> Starlette:
         Route("/v1/models", models),
         Route("/v1/chat/completions", Completions(engine), methods=["POST"]),
     ]
+    routes += [Route(path, _asks(library, kind), methods=["POST"]) for path, kind in PATHS.items()]
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers={CtxmemError: _refused})
+
+
+def _asks(library: Documents, kind: type[Asking]) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint for what is asked of the library; it runs beside the language model, not in its turns."""
+
+    async def ask(request: Request) -> Response:
+        return Response(await asyncio.to_thread(library.answer, kind, await request.body()), media_type=MSGPACK)
+
+    return ask
 
 
 def _count(engine: Engine, asked: CountRequest) -> CountReply:

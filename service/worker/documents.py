@@ -1,0 +1,190 @@
+"""Documents in the model worker: it has the embedder, the reranker and the indexes, so ingest and search run here.
+
+Opened by the first call that needs it, or at the start when jobs may be waiting. Vectors that a request leaves for later
+are made by a thread that takes jobs out of the outbox, so they are made after a restart too.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from ctxmem.errors import CtxmemError, InvalidInput, ModelError
+from ctxmem.job import Claim
+from ctxmem.runner import Handler, Note, Runner
+from service.worker.document_wire import (
+    Asked,
+    DeleteRequest,
+    EmbedRequest,
+    IngestRequest,
+    ReembedRequest,
+    SearchRequest,
+)
+
+if TYPE_CHECKING:
+    from ctxmem.ports import Embedder, Reranker
+    from ctxmem.retrieval.library import Library
+    from ctxmem.stores.sql import SqlStore
+
+Request = TypeVar("Request")
+
+EMBED, REEMBED = "embed", "reembed"
+_LOG = logging.getLogger(__name__)
+
+
+class Documents:
+    """The library, opened when it is needed. Safe for threads.
+
+    Args:
+        database: its URL; None when there is none.
+        embedder: packaged name, folder or hub id.
+        cache_dir: where converted models are kept.
+    """
+
+    def __init__(self, database: str | None, *, embedder: str = "minilm", cache_dir: Path | None = None) -> None:
+        self._database, self._name, self._cache_dir = database, embedder, cache_dir
+        self._opening = threading.Lock()
+        self._stop = threading.Event()
+        self._jobs: threading.Thread | None = None
+        self.handlers: Mapping[type[Any], Callable[[Any], Any]] = {
+            IngestRequest: self._ingest,
+            SearchRequest: lambda asked: self.library.search(asked.tenant, asked.query),
+            DeleteRequest: lambda asked: self.library.delete(asked.tenant, asked.namespace, asked.ids),
+            ReembedRequest: self._reembed_later,
+            EmbedRequest: self._embed,
+        }
+
+    def answer(self, kind: type[Request], body: bytes) -> bytes:
+        """What a request of this kind gets, msgpack both.
+
+        Raises:
+            CtxmemError: as the library's own methods.
+        """
+        try:
+            asked = msgspec.msgpack.decode(body, type=kind)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"the body is not what this endpoint reads: {error}") from error
+        return msgspec.msgpack.encode(self.handlers[kind](asked))
+
+    def start(self) -> None:
+        """Take up jobs, those that an earlier worker left among them."""
+        if self._database is not None and self._jobs is None:
+            self._jobs = threading.Thread(target=self._run, name="documents", daemon=True)
+            self._jobs.start()
+
+    def close(self) -> None:
+        """Stop after the batch under way."""
+        self._stop.set()
+
+    @cached_property
+    def store(self) -> SqlStore:
+        """The database, whose tables the gateway makes."""
+        from ctxmem.stores.sql import SqlStore
+
+        if self._database is None:
+            raise ModelError("this model worker was started without a database")
+        return SqlStore(self._database, create=False)
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The embedder; loading it takes a second."""
+        from ctxmem.lm.encoder import embedder_named
+
+        return embedder_named(self._name, cache_dir=self._cache_dir)
+
+    @property
+    def library(self) -> Library:
+        """The documents."""
+        with self._opening:
+            return self._library
+
+    @cached_property
+    def _library(self) -> Library:
+        from ctxmem.retrieval.library import Library
+
+        return Library(self.store.documents, self.embedder, _Late(self._cache_dir))
+
+    def _ingest(self, asked: IngestRequest) -> Any:
+        self.start()
+        return self.library.ingest(asked.tenant, asked.namespace, asked.documents, later=asked.later)
+
+    def _embed(self, asked: EmbedRequest) -> Any:
+        with self._opening:
+            embedder = self.embedder
+        return {"model": embedder.name, "vectors": embedder.embed(asked.texts, query=asked.query).tolist()}
+
+    def _reembed_later(self, asked: ReembedRequest) -> str:
+        from ctxmem.job import job
+
+        self.start()
+        made = job(REEMBED, {"namespace": asked.namespace})
+        self.store.jobs.put(asked.tenant, [made]).result()
+        return made.id
+
+    def _run(self) -> None:
+        """Do jobs until stopped; a database that is not there yet is waited for."""
+        handlers: dict[str, Handler] = {EMBED: self._make, REEMBED: self._make}
+        while not self._stop.is_set():
+            try:
+                Runner(self.store.jobs, handlers).run(self._stop)
+            except CtxmemError as error:
+                _LOG.warning("no jobs are taken up: %s", error)
+                self._stop.wait(5.0)
+
+    def _make(self, claim: Claim, note: Note) -> None:
+        """Make what vectors are missing, noting how far it is."""
+        namespace = str(claim.job.payload["namespace"])
+        if claim.job.kind == REEMBED:
+            self.library.reembed(claim.tenant, namespace, progress=self._noting(note))
+        else:
+            self.library.embed(claim.tenant, namespace, progress=self._noting(note))
+
+    def _noting(self, note: Note) -> Callable[[int, int], None]:
+        def progress(done: int, whole: int) -> None:
+            note({"done": done, "of": whole})
+            if self._stop.is_set():
+                raise ModelError("the worker is going down; the job goes on after its restart")
+
+        return progress
+
+
+class _Late:
+    """The shipped reranker, loaded by its first use."""
+
+    def __init__(self, cache_dir: Path | None) -> None:
+        self._cache_dir = cache_dir
+        self._lock = threading.Lock()
+
+    @cached_property
+    def _loaded(self) -> Reranker:
+        from ctxmem.lm.rerank.reranker import Reranker
+
+        return Reranker.load(cache_dir=self._cache_dir)
+
+    @property
+    def name(self) -> str:
+        """Fingerprint of the model."""
+        with self._lock:
+            return self._loaded.name
+
+    def score(self, query: str, texts: Sequence[str], *, deadline: float | None = None) -> list[float]:
+        """As the reranker's own."""
+        with self._lock:
+            loaded = self._loaded
+        return loaded.score(query, texts, deadline=deadline)
+
+
+PATHS: Mapping[str, type[Asked]] = {
+    "/documents/ingest": IngestRequest,
+    "/documents/search": SearchRequest,
+    "/documents/delete": DeleteRequest,
+    "/documents/reembed": ReembedRequest,
+    "/embed": EmbedRequest,
+}
+"""Endpoints of the worker and what they read."""

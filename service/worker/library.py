@@ -1,0 +1,84 @@
+"""The worker's library seen from the gateway: the same verbs over its socket. Loads no numpy, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from ctxmem.errors import InvalidInput, Unavailable
+from ctxmem.retrieval.query import Query, Results
+from ctxmem.retrieval.source import Source
+from service.worker.channel import Channel
+from service.worker.document_wire import (
+    Asked,
+    DeleteRequest,
+    EmbedReply,
+    EmbedRequest,
+    Ingested,
+    IngestRequest,
+    ReembedRequest,
+    SearchRequest,
+)
+
+Reply = TypeVar("Reply")
+
+PATIENCE = 600.0
+"""Seconds to wait for an ingest."""
+SEARCH = 30.0
+"""Seconds to wait for a search; the first one loads the model."""
+
+
+class RemoteLibrary:
+    """Documents, by the model worker. Safe for threads."""
+
+    def __init__(self, socket_path: Path | str) -> None:
+        """Name the worker's socket; nothing is opened before the first call."""
+        self._channel = Channel(socket_path)
+
+    def ingest(self, tenant: str, namespace: str, sources: Sequence[Source], *, later: bool = False) -> Ingested:
+        """Put documents in.
+
+        Raises:
+            InvalidInput, Conflict: as the library.
+            Unavailable: the worker is away.
+        """
+        return self._ask("/documents/ingest", IngestRequest(tenant, namespace, list(sources), later), Ingested)
+
+    def search(self, tenant: str, query: Query, *, timeout: float = SEARCH) -> Results:
+        """Find chunks, within so many seconds.
+
+        Raises:
+            Conflict: as the library.
+            Unavailable: the worker is away or too slow.
+        """
+        return self._ask("/documents/search", SearchRequest(tenant, query), Results, timeout=timeout)
+
+    def delete(self, tenant: str, namespace: str, document_ids: Sequence[str]) -> int:
+        """Delete documents; returns how many were there."""
+        return self._ask("/documents/delete", DeleteRequest(tenant, namespace, list(document_ids)), int)
+
+    def reembed(self, tenant: str, namespace: str) -> str:
+        """Have a namespace's vectors made anew; returns the job's id."""
+        return self._ask("/documents/reembed", ReembedRequest(tenant, namespace), str)
+
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> EmbedReply:
+        """Vectors of texts."""
+        return self._ask("/embed", EmbedRequest(list(texts), query), EmbedReply)
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        self._channel.close()
+
+    def _ask(self, path: str, asked: Asked, kind: type[Reply], *, timeout: float = PATIENCE) -> Reply:
+        try:
+            body = msgspec.msgpack.encode(asked)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidInput(f"cannot be sent: {error}") from error
+        reply = self._channel.exchange("POST", path, body, timeout=timeout)
+        try:
+            return msgspec.msgpack.decode(reply, type=kind)
+        except msgspec.DecodeError as error:
+            raise Unavailable(f"the model worker answered something else: {error}") from error
