@@ -25,7 +25,7 @@ Namespace = Annotated[str, Query(min_length=1, max_length=256)]
 
 @router.post("/documents", openapi_extra=documented(shapes.IngestBody))
 async def ingest(service: Parts, manager: Manager, body: JsonBody) -> Response:
-    """Put documents in, each in the place of the one with its id; durable and found by their words when this answers."""
+    """Put documents in, each in the place of the one with its id; durable, and found by their words, on return."""
     asked = shaped(shapes.IngestBody, body)
     sources = [one.source(place) for place, one in enumerate(asked.documents)]
     waits = sum(len(one.data) for one in sources) <= AT_ONCE if asked.wait is None else asked.wait
@@ -103,7 +103,7 @@ async def job(service: Parts, manager: Manager, job_id: str) -> Response:
 
 @router.post("/embeddings", openapi_extra=documented(shapes.EmbeddingsBody))
 async def embeddings(service: Parts, manager: Manager, body: JsonBody) -> Response:
-    """Vectors of texts by the model that documents are found with, in OpenAI's shape; `usage` counts its characters / 4."""
+    """Vectors of texts by the model that documents are found with, in OpenAI's shape; `usage` is an estimate."""
     asked, library = shaped(shapes.EmbeddingsBody, body), _library(service)
     made = await threaded(service, lambda: library.embed(asked.texts))
     data = [

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 import msgspec
 
 from ctxmem.retrieval.query import Query
 from ctxmem.retrieval.source import Source
+
+
+class Brought(msgspec.Struct):
+    """A `Source`, its content as text or as bytes."""
+
+    text: str | None
+    data: bytes | None
+    told: dict[str, Any]
+
+    @classmethod
+    def of(cls, source: Source) -> Brought:
+        """What goes over the wire."""
+        told = {field.name: getattr(source, field.name) for field in fields(Source) if field.name != "data"}
+        text = source.data if isinstance(source.data, str) else None
+        return cls(text, None if isinstance(source.data, str) else source.data, told)
+
+    @property
+    def source(self) -> Source:
+        """What the library takes."""
+        return Source(self.text if self.text is not None else self.data or b"", **self.told)
 
 
 class Asked(msgspec.Struct):
@@ -17,7 +40,7 @@ class IngestRequest(Asked):
 
     tenant: str
     namespace: str
-    documents: list[Source]
+    documents: list[Brought]
     later: bool = False
 
 

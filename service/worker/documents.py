@@ -1,7 +1,7 @@
 """Documents in the model worker: it has the embedder, the reranker and the indexes, so ingest and search run here.
 
-Opened by the first call that needs it, or at the start when jobs may be waiting. Vectors that a request leaves for later
-are made by a thread that takes jobs out of the outbox, so they are made after a restart too.
+Opened by the first call that needs it. Vectors that a request leaves for later are made by a thread that takes jobs out
+of the outbox, so they are made after a restart too.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Request = TypeVar("Request")
 
 EMBED, REEMBED = "embed", "reembed"
+LEASE = 15.0
+"""Seconds after which the job of a worker that died is taken up again."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -112,7 +114,8 @@ class Documents:
 
     def _ingest(self, asked: IngestRequest) -> Any:
         self.start()
-        return self.library.ingest(asked.tenant, asked.namespace, asked.documents, later=asked.later)
+        sources = [one.source for one in asked.documents]
+        return self.library.ingest(asked.tenant, asked.namespace, sources, later=asked.later)
 
     def _embed(self, asked: EmbedRequest) -> Any:
         with self._opening:
@@ -132,7 +135,7 @@ class Documents:
         handlers: dict[str, Handler] = {EMBED: self._make, REEMBED: self._make}
         while not self._stop.is_set():
             try:
-                Runner(self.store.jobs, handlers).run(self._stop)
+                Runner(self.store.jobs, handlers, lease=LEASE, idle=1.0).run(self._stop)
             except CtxmemError as error:
                 _LOG.warning("no jobs are taken up: %s", error)
                 self._stop.wait(5.0)

@@ -14,6 +14,7 @@ from ctxmem.retrieval.source import Source
 from service.worker.channel import Channel
 from service.worker.document_wire import (
     Asked,
+    Brought,
     DeleteRequest,
     EmbedReply,
     EmbedRequest,
@@ -45,7 +46,11 @@ class RemoteLibrary:
             InvalidInput, Conflict: as the library.
             Unavailable: the worker is away.
         """
-        return self._ask("/documents/ingest", IngestRequest(tenant, namespace, list(sources), later), Ingested)
+        try:
+            asked = IngestRequest(tenant, namespace, [Brought.of(source) for source in sources], later)
+            return self._ask("/documents/ingest", asked, Ingested)
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"a text is not Unicode: {error}", param="documents") from error
 
     def search(self, tenant: str, query: Query, *, timeout: float = SEARCH) -> Results:
         """Find chunks, within so many seconds.
