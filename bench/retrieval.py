@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from math import log2
 from pathlib import Path
 from statistics import fmean
@@ -164,12 +165,10 @@ def plain(stage: Stage, texts: Callable[[Sequence[str]], Any]) -> Rank:
 
 
 def peer(folder: Path) -> Callable[[Sequence[str]], Any]:
-    """Vectors by sentence-transformers, kept in a folder."""
-    from sentence_transformers import SentenceTransformer
-
+    """Vectors by sentence-transformers, kept in a folder; the peer is installed by hand."""
     from ctxmem.models import locate
 
-    model = SentenceTransformer(str(locate("minilm")), device="cpu")
+    model = import_module("sentence_transformers").SentenceTransformer(str(locate("minilm")), device="cpu")
 
     class Peer:
         name, dimensions = "sentence-transformers", 384
