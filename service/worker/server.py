@@ -33,10 +33,10 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def create_app(model: str, *, cache_dir: Path | None = None, documents: Documents | None = None) -> Starlette:
-    """The worker's app, which loads `model` once it starts.
+    """The worker's app, which loads the language model (packaged name, folder or hub id) once it starts.
 
     Args:
-        model: packaged name, folder or hub id of the language model.
+        model: the language model.
         cache_dir: where converted models are kept.
         documents: the library; one without a database by default, which embeds and no more.
     """
@@ -55,8 +55,7 @@ def create_app(model: str, *, cache_dir: Path | None = None, documents: Document
         return _packed(await asyncio.to_thread(_count, engine, _decoded(await request.body(), CountRequest)))
 
     async def score(request: Request) -> Response:
-        asked = _decoded(await request.body(), ScoreRequest)
-        return _packed(await engine.score(asked.texts, asked.deadline))
+        return await _score(engine, _decoded(await request.body(), ScoreRequest))
 
     async def health(request: Request) -> Response:
         return JSONResponse(msgspec.to_builtins(_health(engine)))
@@ -72,8 +71,11 @@ def create_app(model: str, *, cache_dir: Path | None = None, documents: Document
         Route("/v1/models", models),
         Route("/v1/chat/completions", Completions(engine), methods=["POST"]),
     ]
-    routes += [Route(path, _asks(library, kind), methods=["POST"]) for path, kind in PATHS.items()]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={CtxmemError: _refused})
+    return Starlette(routes=[*routes, *_asking(library)], lifespan=lifespan, exception_handlers={CtxmemError: _refused})
+
+
+def _asking(library: Documents) -> list[Route]:
+    return [Route(path, _asks(library, kind), methods=["POST"]) for path, kind in PATHS.items()]
 
 
 def _asks(library: Documents, kind: type[Asking]) -> Callable[[Request], Awaitable[Response]]:
@@ -83,6 +85,10 @@ def _asks(library: Documents, kind: type[Asking]) -> Callable[[Request], Awaitab
         return Response(await asyncio.to_thread(library.answer, kind, await request.body()), media_type=MSGPACK)
 
     return ask
+
+
+async def _score(engine: Engine, asked: ScoreRequest) -> Response:
+    return _packed(await engine.score(asked.texts, asked.deadline))
 
 
 def _count(engine: Engine, asked: CountRequest) -> CountReply:
