@@ -8,6 +8,9 @@ import time
 
 from ctxmem.errors import NotFound
 
+HANDLE_DIGITS = 20
+"""Hex digits of a content's hash that stand in a mark: enough within one tenant, and few tokens."""
+
 _lock = threading.Lock()
 _last = 0
 
@@ -29,12 +32,12 @@ def item_of_event(event_id: str) -> str:
 
 
 def item_of_artifact(sha256: str) -> str:
-    """The handle that restores kept content."""
+    """The handle that restores kept content, by its hash or the first `HANDLE_DIGITS` of it."""
     return "it_" + sha256
 
 
 def parse_item(item_id: str) -> tuple[str, str]:
-    """What an item id names: `("event", event id)` or `("artifact", sha256)`.
+    """What an item id names: `("event", event id)` or `("artifact", sha256, or the first digits of it)`.
 
     Raises:
         NotFound: it is not an item id.
@@ -43,6 +46,6 @@ def parse_item(item_id: str) -> tuple[str, str]:
     if kind == "it" and set(name) <= set("0123456789abcdef"):
         if len(name) == 32:
             return "event", f"ev_{name}"
-        if len(name) == 64:
+        if len(name) in (HANDLE_DIGITS, 64):
             return "artifact", name
     raise NotFound(f"no item {item_id!r}")

@@ -17,9 +17,17 @@ _LEAST = 512
 """Bytes from which content is compressed."""
 
 _table = schema.artifacts
-_find = select(_table.c.codec, _table.c.content).where(
-    _table.c.tenant == bindparam("tenant"), _table.c.sha256 == bindparam("sha256")
+_find = (
+    select(_table.c.codec, _table.c.content, _table.c.sha256)
+    .where(
+        _table.c.tenant == bindparam("tenant"),
+        _table.c.sha256 >= bindparam("sha256"),
+        _table.c.sha256 <= bindparam("last"),
+    )
+    .limit(2)
 )
+_WHOLE = 64
+"""Hex digits of a SHA-256."""
 
 
 class ArtifactWriter:
@@ -61,17 +69,24 @@ class ArtifactWriter:
 def read(connection: Connection, tenant: str, sha256: str) -> bytes | None:
     """The content, or None when it is not kept.
 
+    Args:
+        connection: to the database.
+        tenant: whose content.
+        sha256: its hash in hex, or the first digits of it; digits that several share name none.
+
     Raises:
         StoreError: it has changed on the disk.
     """
-    row = connection.execute(_find, {"tenant": tenant, "sha256": sha256}).first()
-    if row is None:
+    last = sha256.ljust(_WHOLE, "f")
+    found = connection.execute(_find, {"tenant": tenant, "sha256": sha256, "last": last}).all()
+    if len(found) != 1:
         return None
+    row = found[0]
     try:
         content = zlib.decompress(row.content) if row.codec == "zlib" else bytes(row.content)
     except zlib.error as error:
         raise StoreError(f"artifact {sha256} is damaged: {error}") from error
-    if digest(content) != sha256:
+    if digest(content) != row.sha256:
         raise StoreError(f"artifact {sha256} is damaged: its content does not match its hash")
     return content
 

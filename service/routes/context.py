@@ -12,6 +12,7 @@ from ctxmem.compressors.lexical import Lexical
 from ctxmem.compressors.outcome import Compressed
 from ctxmem.ids import item_of_artifact
 from ctxmem.manager import Call, ContextManager
+from ctxmem.manager.reversible import RESTORE_TOOL, Reversible
 from service.routes import shapes
 from service.routes.access import JsonBody, Manager, Parts, as_json, documented, shaped, threaded
 from service.wire.splice import joined
@@ -67,6 +68,20 @@ async def compressed(service: Parts, manager: Manager, body: JsonBody) -> Respon
     return await threaded(service, work)
 
 
+@router.get("/tools")
+async def tools(manager: Manager) -> Response:
+    """Tools to give a model whose context is compressed, in OpenAI's shape; the same every time."""
+    del manager
+    return as_json({"tools": [RESTORE_TOOL]})
+
+
+@router.post("/tools/ctx_restore", openapi_extra=documented(shapes.RestoreRequest))
+async def restored(service: Parts, manager: Manager, body: JsonBody) -> Response:
+    """Answer a model's call of `ctx_restore`: the original, or for good that there is none."""
+    asked = shaped(shapes.RestoreRequest, body)
+    return as_json({"content": await threaded(service, lambda: Reversible.of(manager).answer(asked.arguments))})
+
+
 @router.post("/tokenize", openapi_extra=documented(shapes.TokenizeRequest))
 async def tokenize(service: Parts, manager: Manager, body: JsonBody) -> Response:
     """Count tokens as budgets do."""
@@ -90,7 +105,10 @@ def _compressed(manager: ContextManager, asked: shapes.CompressRequest, messages
     shorten = Compressor(
         manager.engine.counters(asked.model), manager.engine.scorer, fallback=Lexical(), unit=asked.unit
     )
-    return shorten(source, spend(asked.budget, ratio=asked.ratio), query=asked.query or "")
+    size, query = spend(asked.budget, ratio=asked.ratio), asked.query or ""
+    if asked.mark and isinstance(source, str):
+        return Reversible.of(manager)(shorten, source, size, query=query)
+    return shorten(source, size, query=query)
 
 
 def _outcome(done: Compressed) -> dict[str, object]:

@@ -41,13 +41,17 @@ class ContextRequest(Wire):
 
 
 class CompressRequest(Wire):
-    """`POST /v1/compress`: shorten a text or messages once; what has to do with `query` stays first."""
+    """`POST /v1/compress`: shorten a text or messages once; what has to do with `query` stays first.
+
+    With `mark`, a text that is shortened ends in a mark with the handle that `ctx_restore` takes.
+    """
 
     text: str | None = None
     messages: list[Message] | None = None
     budget: Tokens | None = None
     ratio: float | None = None
     query: str | None = None
+    mark: bool = False
     unit: UnitName = "phrase"
     model: Text = ""
 
@@ -55,6 +59,12 @@ class CompressRequest(Wire):
     def _one_source(self) -> CompressRequest:
         _one_of(self.text, self.messages)
         return self
+
+
+class RestoreRequest(Wire):
+    """`POST /v1/tools/ctx_restore`: a tool call's arguments, as the model wrote them."""
+
+    arguments: str | dict[str, Any]
 
 
 class TokenizeRequest(Wire):

@@ -193,6 +193,20 @@ class TestCompress:
         assert all(0 <= cut["start"] < cut["end"] <= len(self.TEXT) and cut["reason"] for cut in made["dropped"])
         assert ctx.get(f"/v1/items/{made['item_id']}/restore").json["message"]["content"] == self.TEXT
 
+    def test_a_marked_text_is_brought_back(self, ctx: Gateway) -> None:
+        """By the tool that is the same every time, in this tenant."""
+        text = " ".join(f"The crane at quay {i} lifted {i * 7} crates of oranges before the rain." for i in range(40))
+        done = ctx.post("/v1/compress", {"text": text, "budget": 400, "mark": True}).json
+        handle = done["text"].rpartition(", ")[2].removesuffix("]")
+        assert done["tokens_after"] <= 400
+        assert ctx.get("/v1/tools").body == ctx.get("/v1/tools").body
+        said = ctx.post("/v1/tools/ctx_restore", {"arguments": json.dumps({"handle": handle})}).json
+        assert said == {"content": text}
+        item = "it_" + handle.removeprefix("ctx:")
+        assert ctx.get(f"/v1/items/{item}/restore").json["message"]["content"] == text
+        said = ctx.post("/v1/tools/ctx_restore", {"arguments": {"handle": "ctx:" + "0" * 20}}).json
+        assert said["content"].startswith("error: ")
+
     def test_messages_are_shortened_to_a_budget(self, ctx: Gateway) -> None:
         """The newest stays."""
         said = [{"role": ("user", "assistant")[i % 2], "content": f"{i} {self.TEXT}"} for i in range(9)]

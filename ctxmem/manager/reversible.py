@@ -1,0 +1,130 @@
+"""Compression that can be undone: the original is durable before its mark is sent, and a tool brings it back.
+
+A mark such as `[143 tokens left out, ctx:0f3a...]` names the original by the first digits of its SHA-256. The model
+asks for it with the tool `ctx_restore`; `answer` answers from the store, within the tenant. What was brought back is
+never compressed again: the policies leave exchanges of this tool alone (`ctxmem.compressors.eligible`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from ctxmem import chat
+from ctxmem.compressors.budgets import Spend, Tokens
+from ctxmem.compressors.compress import Compressor
+from ctxmem.compressors.content import kind
+from ctxmem.compressors.outcome import Compressed
+from ctxmem.errors import InvalidInput, NotFound
+from ctxmem.ids import HANDLE_DIGITS, item_of_artifact
+
+if TYPE_CHECKING:
+    from ctxmem.manager import ContextManager
+
+TOOL = "ctx_restore"
+
+RESTORE_TOOL: Mapping[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": TOOL,
+        "description": (
+            "Bring back the original of a text that was shortened. Pass the handle that stands in its mark, such as "
+            "ctx:0123456789abcdef0123. Use it when the words that were left out matter."
+        ),
+        "parameters": {
+            "type": "object",
+            "properties": {"handle": {"type": "string", "description": "ctx: and the digits after it"}},
+            "required": ["handle"],
+            "additionalProperties": False,
+        },
+    },
+}
+"""The tool's definition in OpenAI's shape. It never changes, so a tools array with it stays the same all session."""
+
+_BROKEN = "Do not call this tool with it again; go on without the original."
+
+
+@dataclass(frozen=True, slots=True)
+class Reversible:
+    """Compresses texts, keeps their originals, and gives them back.
+
+    Attributes:
+        keep: stores content durably before it returns; gives its SHA-256 in hex.
+        find: the original behind an item id, as chat's JSON; raises `NotFound`.
+    """
+
+    keep: Callable[[bytes], str]
+    find: Callable[[str], bytes]
+
+    @classmethod
+    def of(cls, manager: ContextManager) -> Reversible:
+        """Over a manager's store, in its tenant."""
+        return cls(partial(manager.engine.store.put_artifact, manager.tenant), manager.original)
+
+    def __call__(self, compressor: Compressor, text: str, budget: int | Spend, *, query: str = "") -> Compressed:
+        """Shorten a text and mark what is missing; mark and text together keep the budget.
+
+        A text that is not shortened carries no mark, and its original is not stored.
+
+        Raises:
+            InvalidInput: not a text, or a budget out of range.
+            StoreError: the original could not be kept; nothing was sent then.
+        """
+        if not isinstance(text, str):
+            raise InvalidInput(f"a text is wanted, got {type(text).__name__}", param="text")
+        spend = Tokens(budget) if isinstance(budget, int) else budget
+        before = compressor.counter.texts([text])[0]
+        allowed = spend.allow(before, kind(text))
+        original = chat.dump({"role": "user", "content": text})
+        room = allowed - compressor.counter.texts([_mark(before, sha256(original).hexdigest())])[0]
+        if room < 1:
+            return Compressed(before, before, reason="budget_too_small", text=text, source=text)
+        done = compressor(text, Tokens(room), query=query) if before > allowed else compressor(text, spend)
+        if done.reason or not done.dropped:
+            return done
+        marked = (done.text or "") + _mark(before - done.tokens_after, sha256(original).hexdigest())
+        after = compressor.counter.texts([marked])[0]
+        if after >= before or after > allowed:
+            return Compressed(before, before, reason="no_saving", text=text, source=text)
+        self.keep(original)
+        return replace(done, text=marked, tokens_after=after)
+
+    def answer(self, arguments: str | Mapping[str, Any]) -> str:
+        """What the tool says: the original, word for word, or why there is none. Never raises for what a model wrote.
+
+        Args:
+            arguments: the call's arguments, decoded or as JSON.
+        """
+        handle = _handle(arguments)
+        if handle is None:
+            return f'error: give {{"handle": "ctx:..."}} with the digits of a mark. {_BROKEN}'
+        try:
+            return _text(self.find(item_of_artifact(handle)))
+        except NotFound:
+            return f"error: nothing is kept under ctx:{handle}. {_BROKEN}"
+
+
+def _mark(missing: int, digest: str) -> str:
+    return f"\n[{missing} tokens left out, ctx:{digest[:HANDLE_DIGITS]}]"
+
+
+def _handle(arguments: str | Mapping[str, Any]) -> str | None:
+    """The digits that a call names, or None."""
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except (ValueError, RecursionError):
+            return None
+    named = arguments.get("handle") if isinstance(arguments, Mapping) else None
+    digits = named.strip().strip("[]").removeprefix("ctx:") if isinstance(named, str) else ""
+    good = len(digits) in (HANDLE_DIGITS, 64) and set(digits) <= set("0123456789abcdef")
+    return digits if good else None
+
+
+def _text(original: bytes) -> str:
+    content = chat.decode(original).get("content")
+    return content if isinstance(content, str) else original.decode()
