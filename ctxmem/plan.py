@@ -121,11 +121,13 @@ class ContextPlan:
     def fold(self, ids: Collection[str], into: Segment, *, step: str, why: str, action: Action = "fold") -> ContextPlan:
         """Put one segment in the place of several. Its sources become theirs too.
 
+        The marks of scopes are pinned for every other verb; this one takes them.
+
         Raises:
             TransformError: an id is unknown, a segment is pinned or frozen, or a group would be torn.
         """
         folded = self._named(ids, step)
-        self._refuse_locked(folded, step)
+        self._refuse_locked((s for s in folded if s.kind != "scope" or s.frozen), step)
         wanted = {s.id for s in folded}
         groups = {s.group for s in folded if s.group is not None}
         if any(s.group in groups and s.id not in wanted for s in self.segments):
@@ -158,9 +160,11 @@ class ContextPlan:
         """Note that a step did nothing, and why."""
         return replace(self, decisions=(*self.decisions, Decision(step, "skip", (), 0, why)))
 
-    def open(self) -> ContextPlan:
-        """The plan with nothing frozen: the start of an epoch."""
-        return replace(self, segments=tuple(replace(s, frozen=False) if s.frozen else s for s in self.segments))
+    def open(self, ids: Collection[str] | None = None) -> ContextPlan:
+        """The plan with nothing frozen, the start of an epoch; or with only these segments open."""
+        wanted = {s.id for s in self.segments} if ids is None else ids
+        opened = (replace(s, frozen=False) if s.frozen and s.id in wanted else s for s in self.segments)
+        return replace(self, segments=tuple(opened)) if wanted else self
 
     def _cost(self, segment: Segment) -> int:
         return self.count.messages([chat.build(segment.role, segment.text)])[0]
@@ -193,7 +197,7 @@ def layout(
 ) -> ContextPlan:
     """Lay messages out as a plan.
 
-    System messages and the newest user message are pinned. A tool call and its results share a group.
+    System messages, marks of scopes and the newest user message are pinned. A tool call and its results share a group.
 
     Args:
         messages: the context in order, each with a unique id.
@@ -225,8 +229,8 @@ def _segments(message: Message, cost: int, count: Counter) -> Iterable[Segment]:
     rest = count.texts([part.text for part in message.parts[1:]]) if len(message.parts) > 1 else []
     costs = [max(0, cost - sum(rest)), *rest]
     for i, (part, tokens) in enumerate(zip(message.parts, costs, strict=True)):
-        kind, system = _kind(message, part), message.role in chat.SYSTEM_ROLES
-        yield Segment(f"{message.id}:{i}", message.role, kind, part.text, tokens, sources=(message.id,), pinned=system)
+        kind, pinned = _kind(message, part), message.role in chat.SYSTEM_ROLES or message.kind == "scope"
+        yield Segment(f"{message.id}:{i}", message.role, kind, part.text, tokens, sources=(message.id,), pinned=pinned)
 
 
 def _kind(message: Message, part: Part) -> SegmentKind:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ctxmem.compressors.pencil.fold import Fold
 from ctxmem.errors import InvalidInput
 from ctxmem.ports import Scorer
 from ctxmem.registry import resolve
@@ -25,6 +26,7 @@ class Policy:
         epoch: transforms for the opened plan; `fit` comes last.
         high: share of the budget above which an epoch is considered.
         low: share of the budget an epoch brings the context down to.
+        scopes: folds scopes that have ended, before all else; by default those that callers opened and ended.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Policy:
     epoch: tuple[Transform, ...]
     high: float = 0.8
     low: float = LOW
+    scopes: Fold = field(default_factory=Fold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +71,21 @@ def _mem1(parts: Parts) -> Policy:
     return Policy("mem1", (arrival,), (resolve("consolidate")(low=LOW), resolve("fit")(low=LOW)))
 
 
+def _pencil(parts: Parts) -> Policy:
+    """As `balanced`; and a subtask that an agent has ended by its own calls is folded into its answer at once."""
+    balanced = _balanced(parts)
+    return replace(balanced, name="pencil", scopes=resolve("fold")(auto=True))
+
+
 _EPOCH_PATIENCE = 10
 """Deadlines an epoch may take: it is rare, and what it decides stays."""
 
-POLICIES: dict[str, Callable[[Parts], Policy]] = {"none": _none, "balanced": _balanced, "mem1": _mem1}
+POLICIES: dict[str, Callable[[Parts], Policy]] = {
+    "none": _none,
+    "balanced": _balanced,
+    "mem1": _mem1,
+    "pencil": _pencil,
+}
 """Name to builder; a builder takes the parts that the policy's transforms share."""
 
 

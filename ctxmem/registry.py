@@ -10,6 +10,7 @@ from ctxmem.errors import ConfigError
 
 TRANSFORMS = {
     "fit": "ctxmem.compressors.fit:Fit",
+    "fold": "ctxmem.compressors.pencil.fold:Fold",
     "consolidate": "ctxmem.compressors.mem1.consolidate:Consolidate",
     "selective": "ctxmem.compressors.selective:SelectiveContext",
 }

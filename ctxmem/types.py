@@ -13,11 +13,13 @@ from typing import Any, Literal
 from ctxmem.errors import InvalidInput
 
 PartKind = Literal["text", "tool_call", "tool_result", "opaque", "sealed"]
-SegmentKind = Literal["system", "text", "tool_call", "tool_result", "opaque", "sealed", "state", "retrieved", "fold"]
+SegmentKind = Literal[
+    "system", "text", "tool_call", "tool_result", "opaque", "sealed", "state", "retrieved", "fold", "scope"
+]
 Verdict = Literal["kept", "pruned", "folded", "consolidated", "retrieved", "dropped", "memory"]
 Action = Literal["prune", "fold", "consolidate", "retrieve", "drop", "memory", "skip"]
 
-OURS: frozenset[SegmentKind] = frozenset({"state", "retrieved", "fold"})
+OURS: frozenset[SegmentKind] = frozenset({"state", "retrieved", "fold", "scope"})
 """Kinds of what ctxmem puts into a context: nobody said it."""
 
 
@@ -48,7 +50,8 @@ class Message:
         tool_call_id: for a tool's answer, the call it answers.
         tool_call_ids: for an assistant message, the calls it makes.
         raw: the JSON bytes as they came; None when the message was built or edited here.
-        kind: `state`, `retrieved` or `fold` for what ctxmem put in; None for what was said.
+        kind: `state`, `retrieved`, `fold` or `scope` (the mark of a scope that was opened or has ended) for what ctxmem
+            put in; None for what was said.
         answers: the calls answered by results that stand among other content.
         native: whether `raw` has another shape than OpenAI chat's.
         bound: whether it stays together with the assistant's messages beside it.

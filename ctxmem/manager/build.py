@@ -171,18 +171,20 @@ def _scope(call: Call, arrival: Arrival) -> Scope:
 def _reduce(plan: ContextPlan, call: Call, arrival: Arrival, policy: Policy) -> _Reduced:
     """The plan made to fit: arrival edits first, an epoch when it must or when it pays."""
     laid = plan
-    if arrival.events:
-        plan = run(plan, policy.arrival)
+    ended = policy.scopes.ended_now(plan)
+    if arrival.events or ended:
+        plan = run(plan.open(ended), (policy.scopes, *policy.arrival))
     why = _epoch_reason(plan, call, arrival, policy)
     if why is not None:
         try:
-            opened = run(plan.open(), policy.epoch)
+            opened = run(plan.open(), (policy.scopes, *policy.epoch))
         except BudgetError as error:
             return _Reduced(plan, "bypass", f"budget: {error}", error)
         if opened.segments != plan.open().segments:
             return _Reduced(opened, "epoch", why)
     if plan.segments != laid.segments:
-        return _Reduced(plan, "arrival", "shortened on arrival")
+        folded = any(decision.action == "fold" for decision in plan.decisions)
+        return _Reduced(plan, "arrival", "a subtask was folded" if folded else "shortened on arrival")
     return _Reduced(plan, "pass", "nothing to do")
 
 

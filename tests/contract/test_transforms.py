@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -24,6 +25,8 @@ COUNT = WordCounter()
 KNOBS: list[tuple[str, dict[str, Any]]] = [
     ("fit", {}),
     ("fit", {"low": 0.3}),
+    ("fold", {}),
+    ("fold", {"auto": True, "least": 0}),
     ("consolidate", {}),
     ("consolidate", {"low": 0.9, "share": 0.8}),
     ("selective", {"scorer": Lexical(), "min_tokens": 10}),
@@ -45,6 +48,18 @@ texts = st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join)
 
 
 @st.composite
+def scopes(draw: st.DrawFn, name: str) -> list[Any]:
+    """A call that begins or ends a subtask, answered or not, alone or beside another; often none."""
+    tool = draw(st.sampled_from([None, None, "begin_subtask", "return_answer", "transfer_to_b", "transfer_back_to_a"]))
+    if tool is None:
+        return []
+    ids = [name, f"{name}+"][: draw(st.integers(1, 2))]
+    arguments = json.dumps({"task" if tool == "begin_subtask" else "answer": draw(texts)})
+    results = [tool_result(id, "ok") for id in ids[: draw(st.integers(0, 2))]]
+    return [tool_call(*ids, name=tool, arguments=arguments), *results]
+
+
+@st.composite
 def conversations(draw: st.DrawFn) -> list[Any]:
     """System messages, turns with and without tool exchanges, images, several parts."""
     said: list[Any] = [f"system: {draw(texts)}"] if draw(st.booleans()) else []
@@ -54,6 +69,7 @@ def conversations(draw: st.DrawFn) -> list[Any]:
             ids = [f"c{turn}-{call}-{i}" for i in range(draw(st.integers(1, 2)))]
             said.append(tool_call(*ids, text=draw(st.one_of(st.none(), texts))))
             said += [tool_result(id, draw(texts)) for id in ids]
+            said += draw(scopes(f"s{turn}-{call}"))
         if draw(st.booleans()):
             said.append(f"assistant: {draw(texts)}")
     return said
@@ -128,16 +144,17 @@ def test_decisions_name_every_change(transform, plan):
         return
     named = {
         action: {id for d in after.decisions if d.action == action for id in d.segments}
-        for action in ("drop", "prune", "consolidate")
+        for action in ("drop", "prune", "consolidate", "fold")
     }
-    gone = named["drop"] | named["consolidate"]
+    standing = named["consolidate"] | named["fold"]
+    gone = named["drop"] | standing
     rest = [s for s in plan.segments if s.id not in gone]
     kept = [s for s in after.segments if not s.ours]
     assert [s.id for s in kept] == [s.id for s in rest]
     changed = {s.id for s, old in zip(kept, rest, strict=True) if s != old}
     assert changed == named["prune"] - gone
     assert {id for s in after.segments if s.ours for id in s.sources} == {
-        source for s in plan.segments if s.id in named["consolidate"] for source in s.sources
+        source for s in plan.segments if s.id in standing for source in s.sources
     }
     assert all(d.why and d.step for d in after.decisions)
 

@@ -115,12 +115,12 @@ def _oldest(plan: ContextPlan, tokens: int) -> list[Segment]:
 
 
 def _turns(segments: Sequence[Segment]) -> tuple[Turn, ...]:
-    """What was said in them, message by message; what ctxmem put in is no source."""
+    """What was said in them, message by message; of what ctxmem put in only answers of scopes are a source."""
     return tuple(_said(segments))
 
 
 def _said(segments: Sequence[Segment]) -> Iterator[Turn]:
-    told = [segment for segment in segments if not segment.ours and segment.kind != "opaque"]
+    told = [segment for segment in segments if segment.kind not in ("state", "retrieved", "scope", "opaque")]
     for at, (name, group) in enumerate(groupby(told, key=owner)):
         pieces = list(group)
         role = pieces[0].role if pieces[0].role in ("user", "assistant") else "tool"
