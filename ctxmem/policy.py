@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ctxmem.compressors.pencil.fold import Fold
 from ctxmem.errors import InvalidInput
 from ctxmem.ports import Scorer
 from ctxmem.registry import resolve
 from ctxmem.transform import Transform
+
+if TYPE_CHECKING:
+    from ctxmem.compressors.pencil.fold import Fold
 
 LOW = 0.35
 """Share of the budget that an epoch leaves. Lower: fewer epochs, cheaper turns. Higher: more is kept word for word."""
@@ -34,7 +36,7 @@ class Policy:
     epoch: tuple[Transform, ...]
     high: float = 0.8
     low: float = LOW
-    scopes: Fold = field(default_factory=Fold)
+    scopes: Fold = field(default_factory=lambda: resolve("fold")())
 
 
 @dataclass(frozen=True, slots=True)
