@@ -206,7 +206,7 @@ def _shown(style: str, session: Session, rest: Sequence[Message]) -> str:
 
 def _full(hashes: list[bytes], live: Live, root: bytes, tenant: str, hot: HotStates, store: Store) -> tuple[Live, int]:
     """The branch that a full history continues, and how many of its messages are known."""
-    if not live.branch.depth:
+    if not live.branch.depth or live.branch.tip_chain == root:
         return replace(live, branch=replace(live.branch, tip_chain=root)), 0
     tip = live.branch.tip_chain
     alone = live.session.branches == 1 and tip in hashes  # else another branch may know more of it

@@ -16,6 +16,7 @@ from ctxmem.types import Budget, Message
 
 if TYPE_CHECKING:
     from ctxmem.manager import ContextManager
+    from ctxmem.manager.scopes import Scopes
 
 _PAGE = 500
 
@@ -93,13 +94,22 @@ class SessionView:
                 yield json.dumps(exported(event), ensure_ascii=False)
             after = page[-1].seq
 
+    @property
+    def scopes(self) -> Scopes:
+        """Its subtasks."""
+        from ctxmem.manager.scopes import Scopes
+
+        return Scopes(self.manager, self.id)
+
     def erase(self) -> Erasure:
-        """Erase the session: rows, originals, cached state.
+        """Erase the session: rows, originals, cached state; and those of its isolated scopes first.
 
         Raises:
             NotFound: there is no such session.
         """
         head = self.head
+        for own in self.scopes.sessions():
+            self.manager.session(own).erase()
         self.manager.engine.hot.drop(self.manager.tenant, head.id)
         return self.manager.engine.store.erase_session(self.manager.tenant, head.id)
 

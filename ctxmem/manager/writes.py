@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ctxmem import chat
-from ctxmem.errors import Conflict, InvalidInput
+from ctxmem.errors import Conflict, InvalidInput, NotFound
 from ctxmem.ledger import Live, link, seed
-from ctxmem.manager.arrive import Arrival, arrive, follow, fork, identity
+from ctxmem.manager.arrive import Arrival, Log, arrive, follow, fork, identity
 from ctxmem.manager.build import Built
 from ctxmem.manager.calls import Appended, Call
 from ctxmem.manager.engine import Engine
-from ctxmem.records import Batch, Event, RequestRecord, Session
+from ctxmem.records import Batch, Branch, Event, RequestRecord, Session
 from ctxmem.types import Message
 
 _TRIES = 20
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Writes:
-    """The three writes of one tenant: a request, an answer, an append.
+    """The writes of one tenant: a request, an answer, an append, a mark of our own.
 
     Attributes:
         engine: the shared parts.
@@ -71,6 +71,65 @@ class Writes:
             lambda: self._append(session_id, messages, expected=expected, key=key, user_id=user_id),
             tries=_TRIES if expected is None else 1,
         )
+
+    def mark(self, session_id: str, compose: Callable[[Live], Message]) -> tuple[Message, Live]:
+        """Log something that ctxmem puts in at the tip of the newest branch.
+
+        Args:
+            session_id: a session in which something was said.
+            compose: makes the message from the branch's state, of a kind that is ours; or gives one of its messages,
+                when nothing is to be done. What it raises is raised.
+
+        Returns:
+            The message under its event's id, and the branch's state with it.
+        """
+
+        def attempt() -> tuple[Message, Live] | Conflict:
+            live = self.current(session_id)
+            try:
+                message = compose(live)
+            except Conflict as refusal:  # it is about what is true now: trying again would not help
+                return refusal
+            return (message, live) if message.id else self._put(live, message)
+
+        done = self._in_order(session_id, attempt)
+        if isinstance(done, Conflict):
+            raise done
+        return done
+
+    def begin(self, session_id: str, text: str, *, user_id: str) -> None:
+        """Open a session with something that ctxmem says, unless it is there."""
+
+        def attempt() -> None:
+            if self.engine.store.session(self.tenant, session_id) is None:
+                session = Session(session_id, user_id=user_id, created_at=time.time())
+                branch = Branch(session_id, tip_chain=seed("session", session_id))
+                self._put(Live(session, branch), chat.build("user", text, kind="scope"))
+
+        self._in_order(session_id, attempt)
+
+    def current(self, session_id: str) -> Live:
+        """The newest branch as it is now, whoever wrote last.
+
+        Raises:
+            NotFound: nothing was said in the session.
+        """
+        head = self.engine.store.session(self.tenant, session_id)
+        hot = self.engine.hot.session(self.tenant, session_id) if head is not None else None
+        if hot is not None and head is not None and hot.revision != head.revision:
+            self.engine.hot.drop(self.tenant, session_id)
+        live = self.engine.hot.load(self.tenant, head, head.branch) if head is not None else None
+        if live is None or not live.items:
+            raise NotFound(f"nothing was said in a session {session_id!r}")
+        return live
+
+    def _put(self, live: Live, message: Message) -> tuple[Message, Live]:
+        log = Log(live.session, live.branch)
+        log.add(message, seat=float(live.branch.depth), origin=f"ctxmem:{message.kind}")
+        head = replace(log.session, revision=live.session.revision + 1, updated_at=time.time())
+        live = replace(live, session=head, branch=log.branch, items=(*live.items, *log.items))
+        self._write(Batch(head, head.revision - 1, branch=log.branch, events=tuple(log.events)), live)
+        return log.items[0].message, live
 
     def _answer(self, request: RequestRecord, said: Sequence[Message], *, complete: bool) -> str | None:
         session = self._session(request.session_id)
