@@ -46,10 +46,12 @@ class Parts:
     Attributes:
         scorer: self-information.
         deadline: seconds that shortening what has just arrived may take; an epoch may take ten times that.
+        ahead: finds states that were worked out in the background, for transforms that know what to do with them.
     """
 
     scorer: Scorer
     deadline: float = 0.15
+    ahead: Callable[..., Any] | None = None
 
 
 def _none(parts: Parts) -> Policy:
@@ -70,7 +72,9 @@ def _mem1(parts: Parts) -> Policy:
     """Fresh tool results are shortened as they arrive; at an epoch what is old becomes one bounded state."""
     selective: Callable[..., Any] = resolve("selective")
     arrival = selective(scorer=parts.scorer, deadline=parts.deadline)
-    return Policy("mem1", (arrival,), (resolve("consolidate")(low=LOW), resolve("fit")(low=LOW)))
+    ahead = {"ahead": parts.ahead} if parts.ahead is not None else {}
+    epoch = (resolve("consolidate")(low=LOW, **ahead), resolve("fit")(low=LOW))
+    return Policy("mem1", (arrival,), epoch)
 
 
 def _pencil(parts: Parts) -> Policy:

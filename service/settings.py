@@ -101,6 +101,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         policy: policy of requests that name none.
         model: local language model and scorer: packaged name, hub id or path; empty for none.
         embedder: model that makes the vectors of documents: packaged name, hub id or path.
+        state_model: model of an upstream that writes states after answers under the policy `mem1`; empty to have them
+            extracted at the epoch, without a model.
         deadline_ms: milliseconds that shortening what has arrived may take; an epoch may take ten times that.
         max_body_bytes: largest request body in bytes, unpacked.
         body_timeout_s: seconds to receive a request body in.
@@ -120,6 +122,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     policy: str = "balanced"
     model: str = "smollm2"
     embedder: str = "minilm"
+    state_model: str = ""
     deadline_ms: Count = 150
     max_body_bytes: Count = 32 * 2**20
     body_timeout_s: Seconds = 30.0

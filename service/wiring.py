@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from ctxmem.compressors.lexical import Lexical
 from ctxmem.errors import StoreError, Unavailable
@@ -26,6 +27,9 @@ from service.upstream.routing import route
 from service.worker.client import RemoteCounter, RemoteScorer, WorkerClient
 from service.worker.library import RemoteLibrary
 
+if TYPE_CHECKING:
+    from service.states import StatesAhead
+
 _THREADS = 12
 """Threads for the manager; most of their time they wait for the disk or the model worker."""
 
@@ -42,6 +46,7 @@ class Service:
         manager: the manager of all tenants.
         documents: the truth about documents.
         jobs: the outbox.
+        ahead: works out states after answers; None when no model is set for it.
         library: documents, by the model worker; None when no model is set.
         metrics: what is counted.
         threads: where the manager's work runs.
@@ -56,6 +61,7 @@ class Service:
     documents: DocumentStore
     jobs: Jobs
     library: RemoteLibrary | None = None
+    ahead: StatesAhead | None = None
     metrics: Metrics = field(default_factory=Metrics)
     threads: Executor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="manager"))
     draining: bool = False
@@ -75,10 +81,14 @@ class Service:
         """Open the connection pools; needs a running loop."""
         for upstream in self.upstreams.values():
             await upstream.open()
+        if self.ahead is not None:
+            self.ahead.start()
 
     async def close(self) -> None:
         """Finish what is queued and let go of everything."""
         self.draining = True
+        if self.ahead is not None:
+            await self.ahead.stop()
         for upstream in self.upstreams.values():
             await upstream.close()
         self.threads.shutdown()
@@ -135,10 +145,13 @@ def service(settings: Settings) -> Service:
         lambda model: _counter(worker, upstreams, model),
         RemoteScorer(worker) if worker else Lexical(),
         deadline=settings.deadline_ms / 1000,
+        **_after_answers(settings),
     )
     manager = ContextManager(engine, model=settings.model, policy=settings.policy)
     library = RemoteLibrary(settings.worker_socket) if settings.model else None
-    return Service(settings, auth.tenants(settings), upstreams, worker, manager, kept.documents, kept.jobs, library)
+    ahead = _ahead(settings, manager, kept.jobs, upstreams)
+    tenants = auth.tenants(settings)
+    return Service(settings, tenants, upstreams, worker, manager, kept.documents, kept.jobs, library, ahead)
 
 
 def store(settings: Settings) -> SqlStore:
@@ -150,6 +163,25 @@ def store(settings: Settings) -> SqlStore:
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     return SqlStore(settings.database_url)
+
+
+def _after_answers(settings: Settings) -> dict[str, Any]:
+    """What the engine does after answers: queue states to be worked out, when a model is set for it."""
+    if not settings.state_model:
+        return {}
+    from ctxmem.manager.consolidation import wanted
+
+    return {"after_answer": wanted}
+
+
+def _ahead(
+    settings: Settings, manager: ContextManager, jobs: Jobs, upstreams: Mapping[str, UpstreamClient]
+) -> StatesAhead | None:
+    if not settings.state_model:
+        return None
+    from service.states import StatesAhead
+
+    return StatesAhead(manager, jobs, upstreams, settings.state_model)
 
 
 def _cache(settings: Settings) -> Cache:

@@ -119,7 +119,7 @@ class ContextManager:
             InvalidInput: nobody knows the name.
         """
         if name not in self._policies:
-            self._policies[name] = policy(name, Parts(self._scorer, self.engine.deadline))
+            self._policies[name] = policy(name, Parts(self._scorer, self.engine.deadline, self.engine.state_ahead))
         return self._policies[name]
 
     def prepare(

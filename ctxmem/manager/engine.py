@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctxmem.errors import ModelError
+from ctxmem.job import Job
 from ctxmem.manager.hot import HotStates
 from ctxmem.ports import Cache, Counter, Scorer, Store
+from ctxmem.records import RequestRecord
+from ctxmem.types import Scope
 
 if TYPE_CHECKING:
+    from ctxmem.compressors.mem1.consolidate import Ahead
     from ctxmem.memories import Models
 
 _STRIPES = 256
@@ -31,6 +35,7 @@ class Engine:
         scorer: self-information for the policies.
         deadline: seconds that shortening what has just arrived may take.
         memory_models: what long-term memories are searched and extracted with.
+        after_answer: work that an answer to a request causes, queued with it.
         background: one thread for work that nobody waits for.
         hot: states of the sessions in use.
         locks: one of them is held while a session is read and written.
@@ -43,6 +48,7 @@ class Engine:
     scorer: Scorer
     deadline: float = 0.15
     memory_models: Models | None = None
+    after_answer: Callable[[RequestRecord], tuple[Job, ...]] = lambda request: ()
     background: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="ctxmem-ahead")
     )
@@ -57,6 +63,12 @@ class Engine:
     def lock(self, tenant: str, session_id: str) -> threading.Lock:
         """The lock that orders this process's writes to a session."""
         return self.locks[hash((tenant, session_id)) % _STRIPES]
+
+    def state_ahead(self, scope: Scope) -> Ahead | None:
+        """The state that was worked out for a context in the background."""
+        from ctxmem.manager.states import ahead_of
+
+        return ahead_of(self.store, scope)
 
     def scorer_for(self, tenant: str) -> Scorer:
         """The scorer, remembering what it scored for the tenant unless it is as quick as looking that up."""

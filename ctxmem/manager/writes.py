@@ -14,7 +14,7 @@ from ctxmem.manager.arrive import Arrival, Log, arrive, follow, fork, identity
 from ctxmem.manager.build import Built
 from ctxmem.manager.calls import Appended, Call
 from ctxmem.manager.engine import Engine
-from ctxmem.records import Batch, Branch, Event, RequestRecord, Session
+from ctxmem.records import Batch, Branch, Event, LedgerEntry, RequestRecord, Session
 from ctxmem.types import Message
 
 _TRIES = 20
@@ -123,20 +123,54 @@ class Writes:
             raise NotFound(f"nothing was said in a session {session_id!r}")
         return live
 
-    def _put(self, live: Live, message: Message) -> tuple[Message, Live]:
+    def _put(self, live: Live, message: Message, *, why: str = "") -> tuple[Message, Live]:
+        """Log what ctxmem says at the tip; with a reason it is not shown, and receipts give the reason."""
         log = Log(live.session, live.branch)
-        log.add(message, seat=float(live.branch.depth), origin=f"ctxmem:{message.kind}")
+        seat = float(live.branch.depth)
+        log.add(message, seat=seat, origin=f"ctxmem:{message.kind}")
         head = replace(log.session, revision=live.session.revision + 1, updated_at=time.time())
-        live = replace(live, session=head, branch=log.branch, items=(*live.items, *log.items))
-        self._write(Batch(head, head.revision - 1, branch=log.branch, events=tuple(log.events)), live)
-        return log.items[0].message, live
+        (event,), (item,) = log.events, log.items
+        hidden = LedgerEntry(
+            head.id, event.branch, head.turn, event.id, "consolidated", "consolidate", reason=why, seat=seat
+        )
+        shown = () if why else (item,)
+        live = replace(live, session=head, branch=log.branch, items=(*live.items, *shown))
+        entries = (hidden,) if why else ()
+        self._write(Batch(head, head.revision - 1, branch=log.branch, events=(event,), entries=entries), live)
+        return item.message, live
+
+    def _moved(self, live: Live, request: RequestRecord) -> bool:
+        """Whether something was said on the branch since the request; what ctxmem puts in does not count."""
+        if live.branch.depth <= request.depth:
+            return False
+        since = self.engine.store.history(
+            self.tenant, request.session_id, live.branch.number, start=request.depth, stop=live.branch.depth
+        )
+        return any(event.kind is None for event in since)
+
+    def aside(self, live: Live, raw: bytes, why: str) -> None:
+        """Log a state that no request is sent: the next epoch goes on from it.
+
+        Args:
+            live: the branch that it was worked out for; it may have moved on since.
+            raw: the state's JSON.
+            why: what receipts say of it.
+        """
+
+        def attempt() -> None:
+            now = self.current(live.session.id)
+            if now.branch.number == live.branch.number:
+                message = chat.parse(raw)
+                self._put(now, replace(message, kind="state"), why=why)
+
+        self._in_order(live.session.id, attempt)
 
     def _answer(self, request: RequestRecord, said: Sequence[Message], *, complete: bool) -> str | None:
         session = self._session(request.session_id)
         live = self.engine.hot.load(self.tenant, session, request.branch)
         if not said:
             return self._settle(session, live, request)
-        if live.branch.depth > request.depth or session.branches > 1:
+        if self._moved(live, request) or session.branches > 1:
             live, known = self._sibling(live, request, said[0])
             if known is not None:
                 return self._settle(session, live, replace(request, reply_id=known))
@@ -153,8 +187,9 @@ class Writes:
             updated_at=time.time(),
         )
         request = replace(request, reply_id=events[0].id)
+        jobs = self.engine.after_answer(request)
         self._write(
-            Batch(head, session.revision, branch=live.branch, events=tuple(events), request=request),
+            Batch(head, session.revision, branch=live.branch, events=tuple(events), request=request, jobs=jobs),
             replace(live, session=head),
         )
         return events[0].id
@@ -170,7 +205,7 @@ class Writes:
         known = self.engine.store.known(self.tenant, [hash], request.session_id)
         if known is not None:
             return live, known.id
-        return (fork(live, request.depth, tip, root) if live.branch.depth > request.depth else live), None
+        return (fork(live, request.depth, tip, root) if self._moved(live, request) else live), None
 
     def _settle(self, session: Session, live: Live, request: RequestRecord) -> str | None:
         """Close a request that adds no event; returns the event that answers it, if there is one."""

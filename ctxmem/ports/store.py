@@ -50,9 +50,19 @@ class Store(Protocol):
         ...
 
     def history(
-        self, tenant: str, session_id: str, branch: int, *, start: int = 0, stop: int | None = None
+        self,
+        tenant: str,
+        session_id: str,
+        branch: int,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        origin: str | None = None,
     ) -> list[Event]:
-        """Events on a branch's path with `start <= depth < stop`, those shared with its parents included."""
+        """Events on a branch's path with `start <= depth < stop`, those shared with its parents included.
+
+        With an origin, those of it alone.
+        """
         ...
 
     def events_by_id(self, tenant: str, event_ids: Sequence[str]) -> list[Event]:

@@ -151,16 +151,25 @@ def events_by_id(connection: Connection, tenant: str, event_ids: Sequence[str]) 
     return [record(Event, row) for result in found for row in result]
 
 
-def history(
-    connection: Connection, tenant: str, session_id: str, number: int, start: int, stop: int | None
-) -> list[Event]:
-    """Events on a branch's path with `start <= depth < stop`, in order."""
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Which events of a branch's path: `start <= depth < stop`, of one origin or any."""
+
+    start: int = 0
+    stop: int | None = None
+    origin: str | None = None
+
+
+def history(connection: Connection, tenant: str, session_id: str, number: int, part: Stretch) -> list[Event]:
+    """Events on a part of a branch's path, in order."""
     query = select(*columns(Event)).where(
-        _events.c.tenant == tenant, _events.c.session_id == session_id, _events.c.depth >= start
+        _events.c.tenant == tenant, _events.c.session_id == session_id, _events.c.depth >= part.start
     )
-    if stop is not None:
-        query = query.where(_events.c.depth < stop)
-    spans = [s for s in _path(connection, tenant, session_id, number) if s.stop is None or s.stop > start]
+    if part.stop is not None:
+        query = query.where(_events.c.depth < part.stop)
+    if part.origin is not None:
+        query = query.where(_events.c.origin == part.origin)
+    spans = [s for s in _path(connection, tenant, session_id, number) if s.stop is None or s.stop > part.start]
     found = [
         record(Event, row)
         for some in chunks(spans)

@@ -87,10 +87,18 @@ class SqlStore(Store):
             return reads.events(connection, tenant, session_id, after_seq, limit)
 
     def history(
-        self, tenant: str, session_id: str, branch: int, *, start: int = 0, stop: int | None = None
+        self,
+        tenant: str,
+        session_id: str,
+        branch: int,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        origin: str | None = None,
     ) -> list[Event]:
         with self._reading() as connection:
-            return reads.history(connection, tenant, session_id, branch, start, stop)
+            part = reads.Stretch(start, stop, origin)
+            return reads.history(connection, tenant, session_id, branch, part)
 
     def events_by_id(self, tenant: str, event_ids: Sequence[str]) -> list[Event]:
         with self._reading() as connection:

@@ -9,8 +9,10 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Response
 
 from ctxmem import chat
+from ctxmem.compressors.mem1.log import difference
 from ctxmem.ids import new_id
 from ctxmem.manager.session import SessionView, described
+from ctxmem.manager.states import States, wire
 from ctxmem.records import Batch, Event, Session
 from service.routes import shapes
 from service.routes.access import JsonBody, Manager, Parts, as_json, documented, shaped, threaded
@@ -101,6 +103,25 @@ async def export(
         return as_json({"session": shapes.session(head), "events": found})
     lines = await threaded(service, lambda: [msgspec.json.encode(one) for one in _all(view)])
     return Response(b"".join(line + b"\n" for line in lines), media_type="application/x-ndjson")
+
+
+@router.get("/sessions/{session_id}/state")
+async def state(
+    service: Parts, manager: Manager, session_id: str, asked: Annotated[shapes.StateQuery, Query()]
+) -> Response:
+    """What the session knows: its newest state or an older one, how it differs from another, and which there were."""
+    states = States(manager, session_id)
+
+    def work() -> dict[str, Any]:
+        shown = states.at(asked.version, sources=asked.sources)
+        answer = wire(shown)
+        if asked.diff is not None:
+            answer["diff"] = difference(states.at(asked.diff).state, shown.state)
+        if asked.history:
+            answer["history"] = [{**wire(one), "items": len(one.state.items)} for one in states.versions()]
+        return answer
+
+    return as_json(await threaded(service, work))
 
 
 def _all(view: SessionView) -> list[dict[str, Any]]:

@@ -96,6 +96,15 @@ class AppendRequest(Wire):
     user_id: Text = ""
 
 
+class StateQuery(BaseModel):
+    """`GET /v1/sessions/{id}/state`: which version, against which one, and whether to list them and their sources."""
+
+    version: Annotated[int | None, Field(ge=0, le=2**53)] = None
+    diff: Annotated[int | None, Field(ge=0, le=2**53)] = None
+    history: bool = False
+    sources: bool = False
+
+
 class ReplayRequest(Wire):
     """`POST /v1/requests/{id}/replay`: the bytes that were sent, or what another budget or policy would have made."""
 

@@ -8,7 +8,7 @@ reads it back from there, so its history is the log's, and a fork of the session
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import cast
@@ -20,7 +20,8 @@ from ctxmem.compressors.mem1.log import after
 from ctxmem.compressors.mem1.state import LEAST_BOUND, SECTIONS, Item, Section, State
 from ctxmem.errors import InvalidInput
 from ctxmem.plan import ContextPlan, owner
-from ctxmem.types import Segment
+from ctxmem.ports import Counter
+from ctxmem.types import Scope, Segment
 
 TITLE = "Memory of the conversation so far (notes, not instructions):"
 _LINE = re.compile(rf"(i\d+) ({'|'.join(SECTIONS)}): (.*)")
@@ -29,10 +30,30 @@ _UNVERIFIED = " (unverified)"
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """A state that was worked out before the epoch that needs it.
+
+    Attributes:
+        state: what is known, its items with their sources.
+        covers: ids of the events it stands for, those of the states before it among them.
+    """
+
+    state: State
+    covers: frozenset[str]
+
+
+def nothing_ahead(scope: Scope) -> Ahead | None:
+    """No state is ever worked out ahead."""
+    del scope
+    return None
+
+
+@dataclass(frozen=True, slots=True)
 class Consolidate:
     """Fold what is old into the state.
 
     Attributes:
+        ahead: finds the state that was worked out in the background for a context; what it covers is not read again.
         low: share of the budget to bring the context down to.
         share: share of that which the state may take, its title included; a state has 64 tokens or is not made.
         step: name of its decisions.
@@ -44,6 +65,7 @@ class Consolidate:
     low: float = 0.35
     share: float = 0.5
     step: str = "consolidate"
+    ahead: Callable[[Scope], Ahead | None] = nothing_ahead
 
     def __post_init__(self) -> None:
         for name, value in (("low", self.low), ("share", self.share)):
@@ -55,21 +77,33 @@ class Consolidate:
         goal = int(self.low * plan.budget.limit)
         if plan.tokens <= goal:
             return plan
-        title = plan.count.messages([chat.build("user", f"{TITLE}\n")])[0]
-        bound = int(self.share * goal) - title
+        title, bound = self.room(plan.budget.limit, plan.count)
         if bound < LEAST_BOUND:
             return plan.skip(step=self.step, why=f"{bound} tokens are too few for a state")
         going = _oldest(plan, plan.tokens - goal + title + bound)
         if not any(not segment.ours for segment in going):
             return plan.skip(step=self.step, why="nothing old enough to consolidate")
-        before = next((read(segment.text) for segment in going if segment.kind == "state"), State())
-        state = _updated(replace(before, bound=bound), _turns(going), plan)
+        before, turns = self._begun(plan, going)
+        state = _updated(replace(before, bound=bound), turns, plan)
         text = f"{TITLE}\n{state.text()}"
         into = Segment("mem1-state", "user", "state", text, 0)
-        turns = len({owner(segment) for segment in going})
-        why = f"{turns} messages in a state of {len(state.items)} items, {state.tokens} of {bound} tokens"
+        number = len({owner(segment) for segment in going})
+        why = f"{number} messages in a state of {len(state.items)} items, {state.tokens} of {bound} tokens"
         folded = plan.fold([s.id for s in going], into, step=self.step, why=why, action="consolidate")
         return folded if folded.tokens < plan.tokens else plan.skip(step=self.step, why="the state would be no smaller")
+
+    def room(self, limit: int, count: Counter) -> tuple[int, int]:
+        """Tokens of the state's title, and those that its text may take, under a budget."""
+        title = count.messages([chat.build("user", f"{TITLE}\n")])[0]
+        return title, int(self.share * int(self.low * limit)) - title
+
+    def _begun(self, plan: ContextPlan, going: Sequence[Segment]) -> tuple[State, tuple[Turn, ...]]:
+        """The state to go on from, and the turns that it does not know yet."""
+        shown = next((segment for segment in going if segment.kind == "state"), None)
+        known = self.ahead(plan.scope)
+        if known is not None and (shown is None or owner(shown) in known.covers):
+            return known.state, _turns([segment for segment in going if owner(segment) not in known.covers])
+        return read(shown.text) if shown is not None else State(), _turns(going)
 
 
 def read(text: str) -> State:
