@@ -15,6 +15,7 @@ from bench.pruning.peers import PeerProcess
 from bench.pruning.rows import Row, baselines
 from ctxmem.compressors.compress import Compressor
 from ctxmem.compressors.lexical import Lexical
+from ctxmem.compressors.relevance import Embeds
 from ctxmem.compressors.remembered import Remembered
 from ctxmem.lm.causal import CausalLM
 from ctxmem.models import home
@@ -25,9 +26,10 @@ MODEL = "smollm2"
 NAMES = (
     *("none", "head", "tail", "random word", "random sentence", "BM25 sentences", "MiniLM sentences"),
     *("selective-context", "llmlingua", "longllmlingua (query)", "lexical", "ours"),
+    *("lexical (query)", "ours (query)"),
 )
 """In the order of the table."""
-ASKED = frozenset({"BM25 sentences", "MiniLM sentences", "longllmlingua (query)"})
+ASKED = frozenset(name for name in NAMES if name.endswith((" sentences", "(query)")))
 """Rows that are told the question; the others give one text for all questions."""
 
 
@@ -60,6 +62,8 @@ class Candidates:
             "MiniLM sentences": lambda: partial(self.minilm.sentences, counter=self.counter),
             "lexical": lambda: self._ours(Lexical()),
             "ours": lambda: self._ours(self._lm()),
+            "lexical (query)": lambda: self._ours(Lexical(), self.minilm),
+            "ours (query)": lambda: self._ours(self._lm(), self.minilm),
             "longllmlingua (query)": lambda: self._peer("llmlingua", asked=True),
             **{peer: partial(self._peer, peer, asked=False) for peer in peers.installed()},
         }
@@ -76,11 +80,11 @@ class Candidates:
         for process in self.processes.values():
             process.close()
 
-    def _ours(self, scorer: Scorer) -> Row:
-        compressor = Compressor(self.counter, scorer)
+    def _ours(self, scorer: Scorer, embedder: Embeds | None = None) -> Row:
+        compressor = Compressor(self.counter, scorer, embedder=embedder)
 
         def row(text: str, query: str, allowed: int) -> str:
-            made = compressor(text, allowed)
+            made = compressor(text, allowed, query=query)
             return made.text if made.text is not None else text
 
         return row

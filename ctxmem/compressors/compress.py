@@ -14,6 +14,7 @@ from ctxmem.compressors.outcome import Compressed, Cut
 from ctxmem.compressors.prune import Prune
 from ctxmem.compressors.relevance import Embeds, Question
 from ctxmem.compressors.selective import prune_by_content
+from ctxmem.compressors.structured import is_json, scored
 from ctxmem.compressors.units import SPLITS, UnitName
 from ctxmem.errors import BudgetError, InvalidInput, ModelError, Unavailable
 from ctxmem.plan import ContextPlan, layout
@@ -94,9 +95,9 @@ class Compressor:
         before = self.counter.texts([source])[0]
         kind = content.kind(source)
         fits = before <= budget.allow(before, kind)
-        if fits or kind in ("code", "data"):
+        if fits or kind == "code" or (kind == "data" and not is_json(source)):
             return Compressed(before, before, reason="within_budget" if fits else kind, text=source, source=source)
-        scores, scored_by = self._scores([source])
+        scores, scored_by = scored([source], self._scores)
         (pruned,) = prune_by_content(
             self._prune, [source], scores, lambda tokens: budget.allow(tokens, kind), self.counter, question
         )
@@ -139,7 +140,7 @@ class Compressor:
             return plan, {}, ""
         texts = [segment.text for segment in segments]
         share = max(_LEAST_KEPT, 1 - plan.overflow / max(1, sum(plan.count.texts(texts))))
-        scores, scored_by = self._scores(texts)
+        scores, scored_by = scored(texts, self._scores)
         found = prune_by_content(self._prune, texts, scores, lambda tokens: int(share * tokens), plan.count, question)
         cut = {segment.id: one for segment, one in zip(segments, found, strict=True) if not one.refusal}
         if not cut:

@@ -19,7 +19,7 @@ _CODE_LINE = re.compile(
     r"\s*(?:\d+\s*[:|\t→]\s*)?"
     r"(?:(?:def|class|if|elif|else|for|while|try|except|with|async|function|func|fn|switch|case)\b.*[:{(,\\]\s*$"
     r"|(?:import|from|using|package|#include|#define|return|let|const|var)\s\S+(?:\s+(?:import|as|=)\s.*|;)?$"
-    r"|[\w.\[\]'\"]+\s*[-+*/|&]?=\s*\S|[})\]]+[;,]?\s*$|//|/\*|@\w+\s*(?:\(.*)?$|.*[;{}]\s*$)"
+    r"|[\w.\[\]'\"]+\s*[-+*/|&]?=\s*\S|[})\]]+[;,]?\s*$|//|/\*|@\w+\s*(?:\(.*)?$|(?!.*\{\w+\}\s*$).*[;{}]\s*$)"
 )
 _DIFF = re.compile(r"^(?:diff --git |@@ -\d)", re.M)
 _CODE_SHARE = 0.3

@@ -1,8 +1,8 @@
 """Which segments of a plan may be pruned. Everything not named here is left alone.
 
 Never: system text, assistant text, tool calls, images and files, the newest user message, locked segments, what was
-edited before, code and data, and what a tool was asked to quote exactly (files that are read in order to be edited,
-restored originals).
+edited before, code, data other than JSON, and what a tool was asked to quote exactly (files that are read in order to
+be edited, restored originals).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 
 from ctxmem.compressors import content
+from ctxmem.compressors.structured import is_json
 from ctxmem.plan import ContextPlan
 from ctxmem.types import Segment
 
@@ -49,7 +50,7 @@ def _open(plan: ContextPlan, min_tokens: int) -> Iterator[Segment]:
 
 def _shortenable(segment: Segment) -> bool:
     speaks = segment.kind in ("tool_result", "retrieved") or (segment.kind == "text" and segment.role == "user")
-    return speaks and content.kind(segment.text) in ("prose", "log")
+    return speaks and (content.kind(segment.text) in ("prose", "log") or is_json(segment.text))
 
 
 def _long(segment: Segment, min_tokens: int) -> bool:

@@ -101,6 +101,16 @@ def soft(text: str) -> tuple[Span, ...]:
     return tuple(sorted(quotes + alarms))
 
 
+def pinned(text: str) -> bool:
+    """Whether it holds what not even pruning by structure may cut: `<ctx:keep>`, a restore mark, special-token text."""
+    return any(pattern.search(text) for pattern in (_KEEP, _MARK, _SPECIAL))
+
+
+def alarms(text: str) -> bool:
+    """Whether a line of it speaks of an error or a warning."""
+    return _ALARM.search(text) is not None
+
+
 def balanced(source: str, pruned: str) -> bool:
     """Whether fences and brackets that were balanced still are, and no special token came about by joining.
 

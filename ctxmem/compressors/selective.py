@@ -17,6 +17,7 @@ from ctxmem.compressors import content, eligible
 from ctxmem.compressors.lexical import Lexical
 from ctxmem.compressors.prune import MIN_SAVED, Prune, Pruned
 from ctxmem.compressors.relevance import Question
+from ctxmem.compressors.structured import is_json, prune_json, scored
 from ctxmem.compressors.units import UnitName
 from ctxmem.errors import InvalidInput, ModelError, Unavailable
 from ctxmem.plan import ContextPlan
@@ -73,7 +74,7 @@ class SelectiveContext:
         if not segments:
             return plan
         texts = [segment.text for segment in segments]
-        scores, scored_by = self._scores(texts)
+        scores, scored_by = scored(texts, self._scores)
         prune = Prune(self.unit, min_saved=min(MIN_SAVED, self.min_tokens // 3))
         outcomes = prune_by_content(prune, texts, scores, self._share, plan.count)
         return self._applied(plan, segments, outcomes, scored_by)
@@ -139,11 +140,14 @@ def prune_by_content(
     count: Counter,
     question: Question | None = None,
 ) -> list[Pruned]:
-    """Prune each text, logs by lines and the rest by the unit of `prune`; see `Prune.__call__`."""
-    units: list[UnitName] = ["block" if content.kind(text) == "log" else prune.unit for text in texts]
+    """Prune each text: JSON by its structure, logs by lines, the rest by the unit of `prune`; see `Prune.__call__`."""
     outcomes: dict[int, Pruned] = {}
+    for i, text in enumerate(texts):
+        if is_json(text):
+            outcomes[i] = prune_json(text, keep(count.texts([text])[0]), count, prune, question)
+    units: list[UnitName] = ["block" if content.kind(text) == "log" else prune.unit for text in texts]
     for unit in dict.fromkeys(units):
-        places = [i for i, its in enumerate(units) if its == unit]
+        places = [i for i, its in enumerate(units) if its == unit and i not in outcomes]
         same = replace(prune, unit=unit)
         found = same([texts[i] for i in places], [scores[i] for i in places], keep, count, question)
         outcomes.update(zip(places, found, strict=True))

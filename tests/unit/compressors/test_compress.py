@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ctxmem.compressors.compress import compress
@@ -43,7 +45,8 @@ class TestText:
             (" \n ", {"ratio": 0.5}, "within_budget"),
             ("word", {"ratio": 0.5}, "budget_too_small"),
             ("!!! !!! !!!", {"budget": 1}, "nothing_to_prune"),
-            ('{"a": "b c d e f"}', {"budget": 2}, "data"),
+            ('{"a": "b c d e f"}', {"budget": 2}, "nothing_to_prune"),
+            ('{"a": "b c d e f"', {"budget": 2}, "data"),
             ("def f(x):\n    y = x\n    return y", {"budget": 2}, "code"),
             ("```\na b c d e f\n```", {"budget": 2}, "hard_spans_over_budget"),
         ],
@@ -57,6 +60,13 @@ class TestText:
     def test_what_fits_is_not_even_scored(self):
         """A model's time is for what needs it."""
         assert compress("short", counter=COUNT, scorer=DeadScorer(), budget=5).reason == "within_budget"
+
+    def test_json_is_not_scored_either(self):
+        """It goes by its structure."""
+        rows = json.dumps([{"name": f"row {i}"} for i in range(99)])
+        done = compress(rows, counter=COUNT, scorer=DeadScorer(), ratio=0.5)
+        assert (done.reason, done.scored_by) == ("", "structure")
+        assert json.loads(done.text)
 
     def test_a_scorer_out_of_reach_is_an_error(self):
         """The caller named it; nothing else is put in its place unasked."""
@@ -125,6 +135,15 @@ class TestMessages:
     def test_no_messages(self):
         """Nothing in, nothing out."""
         assert small([], budget=100).messages == ()
+
+    def test_old_json_results_are_shortened(self):
+        """By their structure; the pair of call and result stays one."""
+        rows = json.dumps([{"name": f"row {i}", "size": i} for i in range(400)], indent=1)
+        asked = messages("user: Look.", tool_call("c1"), tool_result("c1", rows), "assistant: ok", "user: Now?")
+        done = small(asked, ratio=0.5)
+        (left,) = [one for one in done.messages if one.role == "tool"]
+        assert done.tokens_after <= done.tokens_before / 2
+        assert 0 < len(json.loads(left.text)) < 400
 
 
 class TestBadInput:
