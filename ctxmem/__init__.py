@@ -7,7 +7,7 @@ stateless helpers. Importing this package loads nothing but the standard library
 
 from ctxmem.agents.wrap import wrap
 from ctxmem.manager import Appended, Call, ContextManager, Prepared, Replay, SessionView
-from ctxmem.stateless import compress, compress_prompt, compressed_lm, count_tokens, rerank
+from ctxmem.stateless import compress, compress_prompt, compressed_lm, count_tokens, rerank, selective_context
 from ctxmem.types import Budget, Decision, Item, Message, Part, Receipt, Segment
 
 __version__ = "0.1.0"
@@ -31,5 +31,6 @@ __all__ = [
     "compressed_lm",
     "count_tokens",
     "rerank",
+    "selective_context",
     "wrap",
 ]

@@ -37,6 +37,15 @@ class Peer:
                 low = package.mask_ratio
         return best
 
+    def published(self, text: str, ratio: float, level: str) -> Any:
+        """The package's own call: its text and what it left out."""
+        return self._package(text, ratio, level)
+
+    def phrases(self, sentence: str) -> list[str]:
+        """The package's phrases of a sentence."""
+        found = self._package.nlp(sentence)
+        return [("" if i == 0 else found[i - 1].whitespace_) + one.text for i, one in enumerate(found)]
+
     def _units(self, text: str) -> Any:
         if text not in self._known:
             package = self._package

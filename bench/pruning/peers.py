@@ -57,6 +57,9 @@ class PeerProcess:
         if self.process is not None and self.process.stdin is not None:
             self.process.stdin.close()
             self.process.wait()
+        for pipe in (self.process and self.process.stdout, self.log):
+            if pipe is not None:
+                pipe.close()
 
     def _start(self) -> subprocess.Popen[str]:
         self.log = self._log_path().open("w")

@@ -9,6 +9,7 @@ from typing import Any
 from ctxmem import chat
 from ctxmem.compressors import content, eligible
 from ctxmem.compressors.budgets import Spend, spend
+from ctxmem.compressors.decisions import Decisions
 from ctxmem.compressors.fit import Fit
 from ctxmem.compressors.outcome import Compressed, Cut
 from ctxmem.compressors.prune import Prune
@@ -47,6 +48,7 @@ class Compressor:
         embedder: finds what has to do with a query; None: by its words alone.
         unit: what stays or goes as one.
         deadline: seconds that scoring may take; None for no limit.
+        decisions: texts that were compressed before come from there; None: everything is worked out each time.
 
     Raises:
         InvalidInput: an unknown unit.
@@ -58,6 +60,7 @@ class Compressor:
     embedder: Embeds | None = None
     unit: UnitName = "phrase"
     deadline: float | None = None
+    decisions: Decisions | None = None
 
     def __post_init__(self) -> None:
         if self.unit not in SPLITS:
@@ -84,12 +87,20 @@ class Compressor:
         allowed = spend(budget)
         question = Question(query, self.embedder) if query.strip() else None
         if isinstance(source, str):
-            return self._text(source, allowed, question)
+            return self._once(source, allowed, question)
         messages = tuple(
             replace(message if isinstance(message, Message) else chat.parse(message, param=f"messages.{i}"), id=f"m{i}")
             for i, message in enumerate(source)
         )
         return self._messages(messages, allowed, question)
+
+    def _once(self, source: str, budget: Spend, question: Question | None) -> Compressed:
+        if self.decisions is None:
+            return self._text(source, budget, question)
+        fallback = self.fallback.name if self.fallback is not None else ""
+        asked = (question.text, type(question.embedder).__qualname__) if question is not None else ()
+        knobs = repr((self.counter.name, self.scorer.name, fallback, self.unit, budget, asked))
+        return self.decisions.replayed(source, knobs, lambda: self._text(source, budget, question))
 
     def _text(self, source: str, budget: Spend, question: Question | None) -> Compressed:
         before = self.counter.texts([source])[0]

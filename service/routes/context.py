@@ -8,14 +8,19 @@ from fastapi import APIRouter, Response
 from ctxmem import chat
 from ctxmem.compressors.budgets import spend
 from ctxmem.compressors.compress import Compressor
+from ctxmem.compressors.decisions import Decisions
 from ctxmem.compressors.lexical import Lexical
 from ctxmem.compressors.outcome import Compressed
+from ctxmem.compressors.remembered import Flights
 from ctxmem.ids import item_of_artifact
 from ctxmem.manager import Call, ContextManager
 from ctxmem.manager.reversible import RESTORE_TOOL, Reversible
 from service.routes import shapes
 from service.routes.access import JsonBody, Manager, Parts, as_json, documented, shaped, threaded
 from service.wire.splice import joined
+
+_DECIDING = Flights()
+"""Texts that requests are compressing right now, so that none is compressed twice at a time."""
 
 router = APIRouter(prefix="/v1", tags=["context"])
 
@@ -103,7 +108,11 @@ def _compressed(manager: ContextManager, asked: shapes.CompressRequest, messages
     """By self-information, or by the model-free scorer when the model worker is out of reach."""
     source = chat.parse_all(messages) if messages is not None else asked.text or ""
     shorten = Compressor(
-        manager.engine.counters(asked.model), manager.engine.scorer, fallback=Lexical(), unit=asked.unit
+        manager.engine.counters(asked.model),
+        manager.engine.scorer,
+        fallback=Lexical(),
+        unit=asked.unit,
+        decisions=Decisions(manager.engine.cache, manager.tenant, _DECIDING),
     )
     size, query = spend(asked.budget, ratio=asked.ratio), asked.query or ""
     if asked.mark and isinstance(source, str):
