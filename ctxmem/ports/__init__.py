@@ -2,6 +2,7 @@
 
 from ctxmem.ports.cache import Cache
 from ctxmem.ports.documents import DocumentStore
+from ctxmem.ports.folders import Change, Folder, Folders
 from ctxmem.ports.index import Index, Match
 from ctxmem.ports.jobs import Jobs
 from ctxmem.ports.memories import MemoryStore
@@ -10,10 +11,13 @@ from ctxmem.ports.store import Store
 
 __all__ = [
     "Cache",
+    "Change",
     "Complete",
     "Counter",
     "DocumentStore",
     "Embedder",
+    "Folder",
+    "Folders",
     "Index",
     "Jobs",
     "Match",

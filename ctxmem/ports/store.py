@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
+from ctxmem.ports.folders import Folders
 from ctxmem.ports.memories import MemoryStore
 from ctxmem.records import Batch, Branch, Erasure, Event, LedgerEntry, RequestRecord, Session
 
@@ -18,9 +19,11 @@ class Store(Protocol):
 
     Attributes:
         memories: long-term memories, in the same database.
+        folders: what frameworks keep of their own, in the same database.
     """
 
     memories: MemoryStore
+    folders: Folders
 
     def write(self, tenant: str, batch: Batch) -> Future[Batch]:
         """Append a batch, all or nothing. The future resolves once it survives `kill -9`.

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, exists, insert,
 
 from ctxmem.ids import new_id
 from ctxmem.records import Erasure
-from ctxmem.stores import document_erase, memory_erase, schema
+from ctxmem.stores import document_erase, folders, memory_erase, schema
 from ctxmem.stores.artifacts import hold_tenant
 from ctxmem.stores.job_schema import jobs
 from ctxmem.stores.reads import chunks
@@ -59,6 +59,7 @@ def _erase(
     if user_id:
         memory_erase.of_user(connection, tenant, user_id, gone)
         document_erase.of_user(connection, tenant, user_id, gone)
+        folders.erase(connection, tenant, user_id, gone)
         gone.delete(jobs, jobs.c.user_id == user_id)
     return gone.receipt(scope)
 

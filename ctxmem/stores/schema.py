@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0005"
+HEAD = "0006"
 """Revision of `migrations` that these tables are at."""
 
 metadata = MetaData(

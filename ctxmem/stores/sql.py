@@ -18,6 +18,7 @@ from ctxmem.stores.batches import BatchWriter
 from ctxmem.stores.documents import SqlDocuments
 from ctxmem.stores.engine import open_engine
 from ctxmem.stores.faults import mapped
+from ctxmem.stores.folders import SqlFolders
 from ctxmem.stores.jobs import SqlJobs
 from ctxmem.stores.memories import SqlMemories
 from ctxmem.stores.schema import HEAD
@@ -57,6 +58,7 @@ class SqlStore(Store):
         self._batches = BatchWriter(self._engine.dialect)
         self.jobs = SqlJobs(self._engine.dialect, self._commits, self._reading)
         self.documents = SqlDocuments(self._engine.dialect, self._commits, self._reading)
+        self.folders = SqlFolders(self._engine.dialect, self._commits, self._reading)
         self.memories: SqlMemories = SqlMemories(self._engine.dialect, self._commits, self._reading)
 
     def write(self, tenant: str, batch: Batch) -> Future[Batch]:

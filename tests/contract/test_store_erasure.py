@@ -43,7 +43,7 @@ def test_no_row_of_the_session_stays(log: Log) -> None:
     converse(log, "s")
     before = rows(log)
     memory = {"memories", "memory_sources", "memory_changes", "memory_heads", "memory_keys"}  # test_memory_erasure.py
-    documents = {"documents", "chunks", "shelves"}  # test_documents.py
+    documents = {"documents", "chunks", "shelves", "folders", "folder_items"}  # test_documents.py, test_folders.py
     assert before.keys() == {t.name for t in schema.metadata.sorted_tables} - {"deletions"} - memory - documents
     erasure = log.store.erase_session(log.tenant, "s")
     assert rows(log) == {"deletions": 1}

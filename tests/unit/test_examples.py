@@ -43,11 +43,48 @@ def test_a_langchain_agent_keeps_its_state_and_its_budget(tmp_path: Path) -> Non
     assert last.startswith("the graph keeps 30 messages; the first: Day 1:")
 
 
+def test_an_agent_of_openais_sdk_keeps_its_session_and_its_budget(tmp_path: Path) -> None:
+    """Fifteen days in a small window: the model sees some of it, the session keeps all."""
+    run = [sys.executable, str(EXAMPLES / "openai_agents.py")]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    *calls, answer, last = done.stdout.splitlines()
+    assert all(int(words[0]) <= int(words[2]) for words in map(str.split, calls))
+    assert answer.startswith("I was sent ")
+    assert last.startswith("the session keeps 30 items; the first: Day 1:")
+
+
+def test_anthropics_memory_tool_keeps_files_until_they_are_erased(tmp_path: Path) -> None:
+    """Written by the SDK's runner, read back with line numbers, gone with their user."""
+    run = [sys.executable, str(EXAMPLES / "anthropic_memory.py")]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    said, _, line, *_, listed = done.stdout.splitlines()
+    assert said == "I will remember that."
+    assert line.split("\t") == ["     1", "likes tea"]
+    assert listed == "0B\t/memories"
+
+
+def test_memories_are_served_over_mcp(tmp_path: Path) -> None:
+    """Added by one client, found by another; no tool can name a user."""
+    run = [sys.executable, str(EXAMPLES / "mcp_memories.py")]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    tools, found, nothing = done.stdout.splitlines()
+    assert "search_memory(query, top_k)" in tools
+    assert "user" not in tools
+    assert found == "alice finds: I live in Lisbon."
+    assert nothing == "bob finds nothing"
+
+
 def test_every_example_is_tested() -> None:
     """A new one has to be added to a test."""
     assert sorted(path.name for path in EXAMPLES.glob("*.py")) == [
+        "anthropic_memory.py",
         "langchain_agent.py",
         "library.py",
+        "mcp_memories.py",
+        "openai_agents.py",
         "openai_client.py",
         "streaming.py",
         "wrapped_client.py",
