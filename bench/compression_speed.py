@@ -4,10 +4,10 @@
     python -m bench.compression_speed --sizes 512 2048 --skip llmlingua
 
 Texts are LoCoMo conversations cut to the size. All have one thread and SmolLM2. `cold`: a text not seen before.
-`cached`: the same text again, its scores from the cache. Packages search their own ratio with 14 tries of their
-selection, which costs little beside the model. `churn`: the share of the words sent before a turn was appended that
-changes, over 20 turns of a conversation; the package compresses the whole again, ours each turn by itself, worked out
-anew every time. `scored`: tokens that go through the scorer for one appended turn.
+`cached`: the same text again, its scores or the decision from the cache. Packages search their own ratio with 14
+tries of their selection, which costs little beside the model. `churn`: the share of the words sent before a turn was
+appended that changes, over 20 turns of a conversation; the package compresses the whole again, ours each turn by
+itself, worked out anew every time. `scored`: tokens that go through the scorer for one appended turn.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from bench.harness import cpu_seconds, save, show
 from bench.pruning import cases, peers
 from bench.pruning.candidates import MODEL
 from bench.pruning.peers import PeerFailed, PeerProcess
+from ctxmem.compressors.budgets import Ratio
 from ctxmem.compressors.compress import Compressor
+from ctxmem.compressors.decisions import Decisions
 from ctxmem.compressors.lexical import Lexical
 from ctxmem.compressors.remembered import Remembered
 from ctxmem.lm.causal import CausalLM
@@ -65,9 +67,11 @@ class Counting:
         return self.scorer.score(texts, deadline=deadline)
 
 
-def ours(scorer: Scorer) -> Compress:
+def ours(scorer: Scorer, decisions: Decisions | None = None) -> Compress:
     counter = counter_for(MODEL)
-    compressor = Compressor(counter, scorer)
+    compressor = Compressor(counter, scorer, decisions=decisions)
+    if decisions is not None:
+        return lambda text: compressor(text, Ratio(0.5)).text or ""
     return lambda text: compressor(text, max(1, counter.texts([text])[0] // 2)).text or ""
 
 
@@ -95,6 +99,16 @@ def timed(compress: Compress, text: str, rounds: int = 20) -> float:
     return (time.process_time() - before) / rounds
 
 
+def cached_times(compress: Compress, text: str, sizes: Sequence[int]) -> dict[int, float]:
+    """By size, CPU seconds of the second time and on."""
+    found = {}
+    for size in sizes:
+        some = cut_to(text, size)
+        compress(some)
+        found[size] = timed(compress, some)
+    return found
+
+
 def cut_to(text: str, tokens: int) -> str:
     """Its longest beginning of at most so many tokens, whole lines."""
     counter, taken, total = counter_for(MODEL), [], 0
@@ -104,6 +118,12 @@ def cut_to(text: str, tokens: int) -> str:
             break
         taken.append(line)
     return "".join(taken)
+
+
+def long_texts(number: int) -> list[str]:
+    """Conversations one after the other, each text long enough for the largest size."""
+    talks = [case.text for case in cases.load("locomo", 20 * number)]
+    return ["\n".join(talks[i::number]) for i in range(number)]
 
 
 def speed(texts: Sequence[str], rows: dict[str, Compress], sizes: Sequence[int]) -> dict[str, dict[int, float]]:
@@ -186,7 +206,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str]) -> int:
     asked = options(arguments)
     torch.set_num_threads(1)
-    texts = [case.text for case in cases.load("locomo", asked.texts)]
+    texts = long_texts(asked.texts)
     processes = {name: PeerProcess(name, home(MODEL)) for name in peers.installed() if name not in asked.skip}
     lm = CausalLM.load(MODEL)
     rows = {name: theirs(process) for name, process in processes.items()}
@@ -197,13 +217,11 @@ def main(arguments: Sequence[str]) -> int:
     title = f"CPU seconds, cold; in brackets how many times quicker than {REFERENCE}"
     show(title, ("row", *map(str, asked.sizes)), table)
     with ThreadPoolExecutor(1) as pool:
-        cached = ours(Remembered(lm, MemoryCache(), "bench", pool))
-        kept = {}
-        for size in asked.sizes:
-            text = cut_to(texts[0], size)
-            cached(text)
-            kept[size] = timed(cached, text)
-    show("CPU ms, scores from the cache", tuple(map(str, kept)), [tuple(f"{1000 * one:.1f}" for one in kept.values())])
+        remembered = Remembered(lm, MemoryCache(), "bench", pool)
+        caches = {"scores": ours(remembered), "decision": ours(remembered, Decisions(MemoryCache(), "bench"))}
+        kept = {name: cached_times(compress, texts[0], asked.sizes) for name, compress in caches.items()}
+    lines = [(name, *(f"{1000 * its[size]:.2f}" for size in asked.sizes)) for name, its in kept.items()]
+    show("CPU ms, from the cache", ("what is cached", *map(str, asked.sizes)), lines)
     turns = [line for line in texts[0].splitlines() if line.strip()][:TURNS]
     changed = churns(turns, rows.get(REFERENCE), ours(Lexical()))
     show(f"an appended turn, {len(turns)} turns", ("row", "churn", "from the first change on"), changed)

@@ -18,7 +18,7 @@ from math import isfinite, sqrt
 
 from ctxmem.compressors.relevance import Question
 from ctxmem.compressors.units import PHRASE_WORDS, Unit, blocks, sentences
-from ctxmem.compressors.words import salience
+from ctxmem.compressors.words import salience, stop
 from ctxmem.ports import TokenScores
 
 SHINGLE = 3
@@ -30,6 +30,12 @@ COARSE = 0.9
 
 COARSE_SOURCE = 0.35
 """Most of the source that they take: what answers a question does not grow with the budget (`bench/RESULTS.md`)."""
+
+GLUE = 0.8
+"""What a short run of stop words between two phrases is worth at least, of what the lesser of the two is worth."""
+
+GLUE_TOKENS = 3
+"""Tokens of the longest such run."""
 
 _DIGIT = re.compile(r"\d+")
 
@@ -119,7 +125,18 @@ def worth(text: str, units: list[Unit], scores: TokenScores, weights: Weights) -
         (nat * per_nat + out * per_salience + weights.soft * unit.weight) / max(1, number) ** weights.length
         for unit, nat, out, number in zip(units, nats, stand_out, tokens, strict=True)
     ]
-    return Worth(text, units, values, tokens)
+    return Worth(text, units, _glued(text, units, values, tokens), tokens)
+
+
+def _glued(text: str, units: Sequence[Unit], values: Sequence[float], tokens: Sequence[int]) -> list[float]:
+    """The values, raised where stop words join two phrases: "battle of Hastings" is an answer, its words are none."""
+    glued = list(values)
+    for i in range(1, len(units) - 1):
+        before, unit, after = units[i - 1 : i + 2]
+        joins = unit.kind == before.kind == after.kind == "text" and not unit.weight and tokens[i] <= GLUE_TOKENS
+        if joins and all(map(stop, unit.words)) and "\n" not in text[unit.start : after.body]:
+            glued[i] = max(values[i], GLUE * min(values[i - 1], values[i + 1]))
+    return glued
 
 
 def _spread_out(units: Sequence[Unit | None], scores: Sequence[float], first: Sequence[int]) -> list[int]:

@@ -19,6 +19,7 @@ from ctxmem.compressors.budgets import Spend, Tokens
 from ctxmem.compressors.compress import Compressor
 from ctxmem.compressors.content import kind
 from ctxmem.compressors.outcome import Compressed
+from ctxmem.compressors.structured import is_json
 from ctxmem.errors import InvalidInput, NotFound
 from ctxmem.ids import HANDLE_DIGITS, item_of_artifact
 
@@ -45,6 +46,7 @@ RESTORE_TOOL: Mapping[str, Any] = {
 }
 """The tool's definition in OpenAI's shape. It never changes, so a tools array with it stays the same all session."""
 
+_SMALLEST_JSON = '{"":0}'
 _BROKEN = "Do not call this tool with it again; go on without the original."
 
 
@@ -80,13 +82,14 @@ class Reversible:
         before = compressor.counter.texts([text])[0]
         allowed = spend.allow(before, kind(text))
         original = chat.dump({"role": "user", "content": text})
-        room = allowed - compressor.counter.texts([_mark(before, sha256(original).hexdigest())])[0]
+        smallest = _SMALLEST_JSON if is_json(text) else ""
+        room = allowed - compressor.counter.texts([_marked(smallest, before, sha256(original).hexdigest())])[0]
         if room < 1:
             return Compressed(before, before, reason="budget_too_small", text=text, source=text)
         done = compressor(text, Tokens(room), query=query) if before > allowed else compressor(text, spend)
         if done.reason or not done.dropped:
             return done
-        marked = (done.text or "") + _mark(before - done.tokens_after, sha256(original).hexdigest())
+        marked = _marked(done.text or "", before - done.tokens_after, sha256(original).hexdigest())
         after = compressor.counter.texts([marked])[0]
         if after >= before or after > allowed:
             return Compressed(before, before, reason="no_saving", text=text, source=text)
@@ -108,8 +111,14 @@ class Reversible:
             return f"error: nothing is kept under ctx:{handle}. {_BROKEN}"
 
 
-def _mark(missing: int, digest: str) -> str:
-    return f"\n[{missing} tokens left out, ctx:{digest[:HANDLE_DIGITS]}]"
+def _marked(text: str, missing: int, digest: str) -> str:
+    """The text with its mark on a line of its own; in JSON, which stays JSON, as the last element or member."""
+    mark = f"[{missing} tokens left out, ctx:{digest[:HANDLE_DIGITS]}]"
+    if not is_json(text):
+        return f"{text}\n{mark}"
+    body = text.rstrip()
+    name = '"left_out": ' if body[-1] == "}" else ""
+    return f'{body[:-1].rstrip()}, {name}"{mark}"{body[-1]}'
 
 
 def _handle(arguments: str | Mapping[str, Any]) -> str | None:

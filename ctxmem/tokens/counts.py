@@ -58,4 +58,4 @@ def well_formed(text: str) -> str:
 
 
 def _key(text: str) -> str | bytes:
-    return text if len(text) <= _KEPT_WHOLE else blake2b(text.encode(), digest_size=16).digest()
+    return text if len(text) <= _KEPT_WHOLE else blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
