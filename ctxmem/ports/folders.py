@@ -45,8 +45,10 @@ class Change:
 class Folders(Protocol):
     """Keeps folders; every method is scoped to one tenant."""
 
-    def folder(self, tenant: str, name: str, *, last: int | None = None, key: str | None = None) -> Folder:
-        """A folder: all of it, its last items, or one item. Items are never older than the revision."""
+    def folder(
+        self, tenant: str, name: str, *, last: int | None = None, key: str | None = None, prefix: str = ""
+    ) -> Folder:
+        """A folder: all of it, its last items, one item, or those under a prefix; never older than the revision."""
         ...
 
     def change(self, tenant: str, name: str, change: Change) -> Future[int]:

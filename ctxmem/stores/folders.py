@@ -41,16 +41,20 @@ class SqlFolders(Folders):
         self._commits = commits
         self._reading = reading
 
-    def folder(self, tenant: str, name: str, *, last: int | None = None, key: str | None = None) -> Folder:
+    def folder(
+        self, tenant: str, name: str, *, last: int | None = None, key: str | None = None, prefix: str = ""
+    ) -> Folder:
         table = folder_items
         order = collate(table.c.key, self._collation)
         query = select(table.c.key, table.c.value).where(table.c.tenant == tenant, table.c.name == name)
         query = query.where(table.c.key == key) if key is not None else query
+        query = query.where(table.c.key.startswith(prefix, autoescape=True)) if prefix else query
         query = query.order_by(order) if last is None else query.order_by(order.desc()).limit(last)
         with self._reading() as connection:
             revision = _revision(connection, tenant, name)  # first: what is read after it is never older
             rows = connection.execute(query).all() if revision else []
-        return Folder(revision, {row.key: bytes(row.value) for row in (rows if last is None else reversed(rows))})
+        ordered = rows if last is None else reversed(rows)
+        return Folder(revision, {row.key: bytes(row.value) for row in ordered if row.key.startswith(prefix)})
 
     def change(self, tenant: str, name: str, change: Change) -> Future[int]:
         return self._commits.submit(partial(self._change, tenant=tenant, name=name, change=change))

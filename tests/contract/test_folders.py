@@ -27,6 +27,8 @@ def test_what_is_put_is_there_in_order_of_keys(store: SqlStore) -> None:
     assert store.folders.change("t", "f", Change(put={key: key.encode() for key in keys})).result() == 1
     assert list(store.folders.folder("t", "f").items) == sorted(keys)
     assert store.folders.folder("t", "f", key="B").items == {"B": b"B"}
+    assert list(store.folders.folder("t", "f", prefix="a").items) == ["a", "a/b"]
+    assert list(store.folders.folder("t", "f", prefix="%").items) == ["%"]
     assert store.folders.folder("u", "f") == Folder()
 
 

@@ -65,6 +65,27 @@ def test_anthropics_memory_tool_keeps_files_until_they_are_erased(tmp_path: Path
     assert listed == "0B\t/memories"
 
 
+def test_a_pydantic_ai_agent_keeps_its_conversation_and_its_budget(tmp_path: Path) -> None:
+    """Fifteen days in a small window: the model sees some of it, the store keeps all."""
+    run = [sys.executable, str(EXAMPLES / "pydantic_ai_agent.py")]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    *calls, answer, last = done.stdout.splitlines()
+    assert all(int(words[0]) <= int(words[2]) for words in map(str.split, calls))
+    assert answer.startswith("I was sent ")
+    assert last.startswith("the conversation keeps 30 messages; the first: Day 1:")
+
+
+def test_llama_indexs_memory_is_told_what_left_its_window(tmp_path: Path) -> None:
+    """Seventeen messages, some given, and the first one as a memory."""
+    run = [sys.executable, str(EXAMPLES / "llama_index_memory.py")]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    given, memory = done.stdout.splitlines()
+    assert int(given.split()[0]) < 17
+    assert memory == "I live in Lisbon."
+
+
 def test_memories_are_served_over_mcp(tmp_path: Path) -> None:
     """Added by one client, found by another; no tool can name a user."""
     run = [sys.executable, str(EXAMPLES / "mcp_memories.py")]
@@ -83,9 +104,11 @@ def test_every_example_is_tested() -> None:
         "anthropic_memory.py",
         "langchain_agent.py",
         "library.py",
+        "llama_index_memory.py",
         "mcp_memories.py",
         "openai_agents.py",
         "openai_client.py",
+        "pydantic_ai_agent.py",
         "streaming.py",
         "wrapped_client.py",
     ]

@@ -11,6 +11,9 @@ PLUGINS = {
     "openai_agents": ("agents", "openai-agents"),
     "anthropic": ("anthropic", "anthropic"),
     "mcp": ("mcp", "mcp"),
+    "llama_index": ("llama_index.core", "llama-index"),
+    "pydantic_ai": ("pydantic_ai", "pydantic-ai"),
+    "pydantic_ai_store": ("pydantic_ai", "pydantic-ai"),
     "langgraph": ("langchain", "langgraph"),
 }
 
