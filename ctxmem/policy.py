@@ -29,6 +29,7 @@ class Policy:
         high: share of the budget above which an epoch is considered.
         low: share of the budget an epoch brings the context down to.
         scopes: folds scopes that have ended, before all else; by default those that callers opened and ended.
+        memory: whether a local model may read the state as compressed key/value memory in place of its text.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Policy:
     high: float = 0.8
     low: float = LOW
     scopes: Fold = field(default_factory=lambda: resolve("fold")())
+    memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,13 @@ def _pencil(parts: Parts) -> Policy:
     return replace(balanced, name="pencil", scopes=resolve("fold")(auto=True))
 
 
+def _ccm(parts: Parts) -> Policy:
+    """As `mem1`; a local model has key/value memory of what was folded, and the state's text is for all others."""
+    arrival = resolve("selective")(scorer=parts.scorer, deadline=parts.deadline)
+    folded = resolve("consolidate")(low=LOW, action="memory", step="ccm")
+    return Policy("ccm", (arrival,), (folded, resolve("fit")(low=LOW)), memory=True)
+
+
 _EPOCH_PATIENCE = 10
 """Deadlines an epoch may take: it is rare, and what it decides stays."""
 
@@ -91,6 +100,7 @@ POLICIES: dict[str, Callable[[Parts], Policy]] = {
     "balanced": _balanced,
     "mem1": _mem1,
     "pencil": _pencil,
+    "ccm": _ccm,
 }
 """Name to builder; a builder takes the parts that the policy's transforms share."""
 

@@ -220,6 +220,11 @@ def database_told() -> str | None:
     return os.environ.get(f"{PREFIX}DATABASE_URL") or None
 
 
+def redis_told() -> str | None:
+    """The Redis or Valkey that the parent process named in the environment."""
+    return os.environ.get(f"{PREFIX}REDIS_URL") or None
+
+
 def is_loopback(host: str) -> bool:
     """Whether the address can be reached from this machine only."""
     try:

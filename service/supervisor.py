@@ -181,22 +181,23 @@ def _children(settings: Settings) -> list[Runnable]:
     """What makes up the service, in starting order."""
     told = {name: getattr(settings, name) for name in TOLD}
     children: list[Runnable] = []
-    if settings.redis_url is None:
+    redis_url = settings.redis_url
+    if redis_url is None:
         valkey = EmbeddedValkey(settings.data_dir)
         children.append(valkey)
-        told["redis_url"] = valkey.url
+        told["redis_url"] = redis_url = valkey.url
     if settings.model:
-        children.append(_worker(settings))
+        children.append(_worker(settings, redis_url))
     gateway = (sys.executable, "-m", "service.gateway")
     children.append(Child("gateway", gateway, environment=environment(told), grace=GATEWAY_GRACE))
     return children
 
 
-def _worker(settings: Settings) -> Child:
+def _worker(settings: Settings, redis_url: str) -> Child:
     argv = [sys.executable, "-m", "service.worker", "--socket", str(settings.worker_socket)]
     argv += ["--model", settings.model, "--cache-dir", str(settings.cache_dir)]
     argv += ["--embedder", settings.embedder]
-    told = environment({"database_url": settings.database_url})
+    told = environment({"database_url": settings.database_url, "redis_url": redis_url})
     return Child("model worker", argv, environment=told, grace=WORKER_GRACE)
 
 

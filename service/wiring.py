@@ -12,8 +12,8 @@ from ctxmem.compressors.lexical import Lexical
 from ctxmem.errors import StoreError, Unavailable
 from ctxmem.ledger import CacheTerms
 from ctxmem.manager import ContextManager
-from ctxmem.manager.engine import Engine
-from ctxmem.ports import Cache, Counter, DocumentStore, Jobs
+from ctxmem.manager.engine import Engine, cache_at
+from ctxmem.ports import Counter, DocumentStore, Jobs
 from ctxmem.stores.sql import SqlStore
 from ctxmem.tokens.estimate import Estimate
 from service import auth
@@ -141,7 +141,7 @@ def service(settings: Settings) -> Service:
     kept = store(settings)
     engine = Engine(
         kept,
-        _cache(settings),
+        cache_at(settings.redis_url),
         lambda model: _counter(worker, upstreams, model),
         RemoteScorer(worker) if worker else Lexical(),
         deadline=settings.deadline_ms / 1000,
@@ -182,16 +182,6 @@ def _ahead(
     from service.states import StatesAhead
 
     return StatesAhead(manager, jobs, upstreams, settings.state_model)
-
-
-def _cache(settings: Settings) -> Cache:
-    if settings.redis_url is None:
-        from ctxmem.stores.memory import MemoryCache
-
-        return MemoryCache()
-    from ctxmem.stores.redis import RedisCache
-
-    return RedisCache(settings.redis_url)
 
 
 def _counter(worker: WorkerClient | None, upstreams: Mapping[str, UpstreamClient], model: str) -> Counter:

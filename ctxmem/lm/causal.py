@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from ctxmem.errors import ModelError, Unavailable
-from ctxmem.lm.loading import Progress, model_folder, no_bars
+from ctxmem.lm.loading import Progress, model_folder, loading_alone
 from ctxmem.lm.scoring import Row, batches, fresh_slices, read, rows
 from ctxmem.lm.text import Encoding, Tokenizer
 from ctxmem.ports import TokenScores
@@ -71,7 +71,7 @@ class CausalLM:
         folder = model_folder(name, cache_dir=cache_dir, progress=progress)
         tokenizer = Tokenizer.load(folder)
         try:
-            with no_bars():
+            with loading_alone():
                 model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"cannot load the model in {folder}: {error}") from error

@@ -24,7 +24,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from ctxmem.errors import ModelError
 from ctxmem.lm.causal import fingerprint
-from ctxmem.lm.loading import model_folder, no_bars
+from ctxmem.lm.loading import model_folder, loading_alone
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +68,7 @@ class SentenceEncoder:
         _refuse_unknown(folder)
         fast = _tokenizer(folder)
         try:
-            with no_bars():
+            with loading_alone():
                 model = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"cannot load the encoder in {folder}: {error}") from error

@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ Progress = Callable[[str, float], None]
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 _SCRATCH = ".converting-"
+_ALONE = threading.RLock()
 
 
 def model_folder(name: str, *, cache_dir: Path | None = None, progress: Progress | None = None) -> Path:
@@ -87,7 +89,7 @@ def _convert(gguf: Path, folder: Path, progress: Progress) -> None:
     for leftover in folder.glob(f"{_SCRATCH}*"):
         shutil.rmtree(leftover)
     progress("reading the packaged weights", 0.0)
-    with TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch, no_bars():
+    with TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch, loading_alone():
         # Packed weights, the default of transformers, can be neither cast nor saved.
         dense = GgufConfig(dequantize=True)
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, quantization_config=dense)
@@ -115,15 +117,20 @@ def _only_process(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def no_bars() -> Iterator[None]:
-    """Keep the progress bars of transformers off standard error: progress is told by `Progress`."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+def loading_alone() -> Iterator[None]:
+    """Load a model with transformers: one at a time, and quietly, since progress is told by `Progress`.
+
+    While transformers loads it sets torch's default number format for the whole process, so of two models that are
+    loaded at once each may get layers of the other's format.
+    """
+    with _ALONE:
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            if shown:
+                logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _fetched(name: str) -> Path:

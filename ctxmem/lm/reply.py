@@ -74,9 +74,13 @@ class Completion:
         prompt_tokens: tokens of the prompt.
         completion_tokens: tokens of the reply, the end token not counted.
         cached_tokens: prompt tokens that did not have to be read again.
+        memory_slots: key/value positions of compressed memory that stood before the prompt.
+        memory_bytes: what those take.
     """
 
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    memory_slots: int = 0
+    memory_bytes: int = 0

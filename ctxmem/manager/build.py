@@ -16,7 +16,7 @@ from ctxmem.manager.adopt import adopt
 from ctxmem.manager.arrive import Arrival
 from ctxmem.manager.calls import Call
 from ctxmem.manager.hot import is_gone
-from ctxmem.plan import ContextPlan, layout
+from ctxmem.plan import ContextPlan, layout, owner
 from ctxmem.policy import Policy
 from ctxmem.ports import Counter
 from ctxmem.records import Batch, LedgerEntry, RequestRecord
@@ -70,6 +70,7 @@ def build(call: Call, arrival: Arrival, policy: Policy, counter: Counter) -> Bui
     laid = _lay_out(call, arrival, counter)
     reduced = _reduce(laid, call, arrival, policy)
     plan, arrival, into = adopt(reduced.plan, arrival)
+    plan = _with_memory(plan) if policy.memory else plan
     reduced = replace(reduced, plan=plan)
     messages = plan.render()
     request = _request(call, arrival, reduced, messages)
@@ -99,6 +100,12 @@ def build(call: Call, arrival: Arrival, policy: Policy, counter: Counter) -> Bui
     )
     before = laid.fixed + gone + sum(item.before for item in items)
     return Built(plan, messages, live, batch, before, reduced.refused)
+
+
+def _with_memory(plan: ContextPlan) -> ContextPlan:
+    """The plan whose state stands for compressed memory, which is named by the state's event."""
+    named = (replace(s, memory=owner(s)) if s.kind == "state" else s for s in plan.segments)
+    return replace(plan, segments=tuple(named))
 
 
 def _placed(entry: LedgerEntry, request: RequestRecord, into: Mapping[str, str]) -> LedgerEntry:

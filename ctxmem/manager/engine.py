@@ -130,7 +130,9 @@ def open_engine(
     else:
         store, last = SqlStore(url), _nothing
     models = _reading(embedder, cache_dir) if embedder is not None else None
-    return Engine(store, _cache(redis_url), counters, scorer_named(scorer, cache_dir), memory_models=models, last=last)
+    return Engine(
+        store, cache_at(redis_url), counters, scorer_named(scorer, cache_dir), memory_models=models, last=last
+    )
 
 
 def _nothing() -> None:
@@ -152,7 +154,8 @@ def _reading(embedder: str, cache_dir: Path | None) -> Models:
     return Models(Embedded(embedder_named(embedder, cache_dir=cache_dir)))
 
 
-def _cache(redis_url: str | None) -> Cache:
+def cache_at(redis_url: str | None) -> Cache:
+    """The shared cache at a URL; without one a cache of this process's own."""
     if redis_url is None:
         from ctxmem.stores.memory import MemoryCache
 

@@ -17,6 +17,7 @@ from typing import Any
 from ctxmem import chat
 from ctxmem.ledger import Live, LiveItem, fingerprint, surroundings
 from ctxmem.ports import Cache, Store
+from ctxmem.ports.slots import slots_key
 from ctxmem.records import Branch, Event, LedgerEntry, Session
 from ctxmem.types import Message
 
@@ -85,7 +86,8 @@ class HotStates:
             lives = self._sessions.pop((tenant, session_id), {})
             self._forget((tenant, session_id), lives)
         numbers = range(max(lives, default=0) + 1)
-        return self._cache.drop(tenant, [_cache_key(session_id, number) for number in numbers])
+        keys = [_cache_key(session_id, number) for number in numbers]
+        return self._cache.drop(tenant, [*keys, slots_key(session_id)])
 
     def _forget(self, key: tuple[str, str], lives: Mapping[int, Live]) -> None:
         for live in lives.values():
@@ -132,7 +134,7 @@ class HotStates:
 
 def is_gone(entry: LedgerEntry) -> bool:
     """Whether the event is no longer rendered as a message of its own."""
-    return entry.decision in ("dropped", "folded", "consolidated")
+    return entry.decision in ("dropped", "folded", "consolidated", "memory")
 
 
 def rendering(event: Event, entries: Mapping[str, LedgerEntry]) -> bytes:

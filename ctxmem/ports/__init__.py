@@ -7,6 +7,7 @@ from ctxmem.ports.index import Index, Match
 from ctxmem.ports.jobs import Jobs
 from ctxmem.ports.memories import MemoryStore
 from ctxmem.ports.models import Complete, Counter, Embedder, Reranker, Scorer, TokenScores
+from ctxmem.ports.slots import SlotName, SlotStore
 from ctxmem.ports.store import Store
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "MemoryStore",
     "Reranker",
     "Scorer",
+    "SlotName",
+    "SlotStore",
     "Store",
     "TokenScores",
 ]

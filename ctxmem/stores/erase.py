@@ -15,6 +15,7 @@ from ctxmem.stores import document_erase, folders, memory_erase, schema
 from ctxmem.stores.artifacts import hold_tenant
 from ctxmem.stores.job_schema import jobs
 from ctxmem.stores.reads import chunks
+from ctxmem.stores.slot_schema import slots
 
 _OF_A_SESSION = (
     schema.events,
@@ -24,6 +25,7 @@ _OF_A_SESSION = (
     schema.artifact_uses,
     schema.idempotency,
     jobs,
+    slots,
 )
 
 

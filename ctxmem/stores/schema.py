@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0006"
+HEAD = "0007"
 """Revision of `migrations` that these tables are at."""
 
 metadata = MetaData(

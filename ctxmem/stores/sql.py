@@ -22,6 +22,7 @@ from ctxmem.stores.folders import SqlFolders
 from ctxmem.stores.jobs import SqlJobs
 from ctxmem.stores.memories import SqlMemories
 from ctxmem.stores.schema import HEAD
+from ctxmem.stores.slots import SqlSlots
 from ctxmem.stores.writer import Commits, GroupCommit, PooledCommit
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class SqlStore(Store):
         self.jobs = SqlJobs(self._engine.dialect, self._commits, self._reading)
         self.documents = SqlDocuments(self._engine.dialect, self._commits, self._reading)
         self.folders = SqlFolders(self._engine.dialect, self._commits, self._reading)
+        self.slots = SqlSlots(self._engine.dialect, self._commits, self._reading)
         self.memories: SqlMemories = SqlMemories(self._engine.dialect, self._commits, self._reading)
 
     def write(self, tenant: str, batch: Batch) -> Future[Batch]:

@@ -29,6 +29,7 @@ from service.upstream.client import Cut, UpstreamClient
 from service.upstream.routing import Route, route
 from service.wire.encoding import unpacked
 from service.wire.headers import Directives, Headers, directives, first, to_upstream
+from service.worker.behind import HEADER
 from service.worker.client import affinity
 
 PREFIX = "/v1"
@@ -159,6 +160,7 @@ class ChatCompletions:
         sent = to_upstream(headers, key=client.key, readable=prepared is not None, bearer=asked.wire.bearer)
         if client.settings.name == LOCAL and prepared is not None:
             sent.append(("x-ctxmem-session", affinity(asked.tenant, prepared.session_id)))
+            sent.extend([(HEADER, relay.turn.behind.header)] if relay.turn.behind is not None else [])
         start = perf_counter()
         async with client.send("POST", asked.wire.path, headers=sent, body=payload) as reply:
             self.metrics.ttfb.labels(client.settings.name).observe(relay.clock.since(start))

@@ -17,6 +17,7 @@ from ctxmem import chat
 from ctxmem.errors import CtxmemError, InvalidInput
 from ctxmem.ledger import CacheTerms
 from ctxmem.manager import Call, ContextManager, Prepared
+from ctxmem.ports import SlotName
 from ctxmem.types import Budget
 from ctxmem.wires.completion import Answer
 from ctxmem.wires.splice import Body, check_depth
@@ -25,6 +26,7 @@ from service.errors import CLIENT_ERRORS
 from service.metrics import Metrics
 from service.settings import Upstream
 from service.wire.headers import Directives, header_safe
+from service.worker.behind import Behind
 
 Made = TypeVar("Made")
 
@@ -39,11 +41,13 @@ class Turn:
         content: the JSON body to forward.
         action: what was done, for the response header.
         prepared: the manager's account; None when the request goes on without it.
+        behind: the compressed memory that a local model may read in place of a message of `content`.
     """
 
     content: bytes
     action: str
     prepared: Prepared | None = None
+    behind: Behind | None = None
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -97,7 +101,7 @@ class Memory:
         self._metrics.tokens.labels("saved").inc(max(0, prepared.tokens_before - prepared.tokens_after))
         if not prepared.changed or asked.mode == "observe":
             return Turn(body.content, _told(prepared), prepared)
-        return Turn(wire.edited(body, prepared.messages), _told(prepared), prepared)
+        return Turn(wire.edited(body, prepared.messages), _told(prepared), prepared, _behind(tenant, prepared))
 
     async def record(self, tenant: str, turn: Turn, read: Callable[[], Answer]) -> None:
         """Keep an answer. It is durable when this returns, or the failure is logged and counted.
@@ -169,6 +173,15 @@ class Memory:
 def _told(prepared: Prepared) -> str:
     receipt = prepared.receipt
     return f"{receipt.action};reason={receipt.reason}" if receipt.reason else receipt.action
+
+
+def _behind(tenant: str, prepared: Prepared) -> Behind | None:
+    """The memory that the plan names, and where the message stands that tells the same as text."""
+    named = next((segment.memory for segment in prepared.plan.segments if segment.memory), None)
+    at = next((at for at, message in enumerate(prepared.messages) if named and message.id == named), None)
+    if named is None or at is None:
+        return None
+    return Behind(SlotName(tenant, prepared.session_id, named), at)
 
 
 def nothing() -> Answer:

@@ -159,8 +159,14 @@ def usage(completions: Sequence[Completion]) -> dict[str, Any]:
         "prompt_tokens": prompt,
         "completion_tokens": produced,
         "total_tokens": prompt + produced,
-        "prompt_tokens_details": {"cached_tokens": first.cached_tokens},
+        "prompt_tokens_details": {"cached_tokens": first.cached_tokens, **_memory(first)},
     }
+
+
+def _memory(completion: Completion) -> dict[str, int]:
+    """What compressed memory stood before the prompt, where there was one."""
+    told = {"memory_slots": completion.memory_slots, "memory_bytes": completion.memory_bytes}
+    return told if completion.memory_slots else {}
 
 
 def _unsupported(asked: ChatRequest) -> dict[str, bool]:

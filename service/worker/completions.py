@@ -16,7 +16,8 @@ from starlette.types import Receive, Scope, Send
 from ctxmem.errors import CtxmemError
 from service import errors
 from service.worker import chat
-from service.worker.engine import Engine
+from service.worker.behind import HEADER, Behind
+from service.worker.engine import Engine, Prompt
 from service.worker.wire import ChatRequest
 
 if TYPE_CHECKING:
@@ -38,19 +39,28 @@ class Completions:
         request = Request(scope, receive)
         asked = chat.read(await request.body())
         self._engine.check(asked.model)
-        prompt = await asyncio.to_thread(self._engine.encode, chat.messages(asked), chat.tools(asked))
-        reply = Reply(self._engine, asked, prompt, request.headers.get(SESSION))
+        named = Behind.read(request.headers.get(HEADER))
+        prompt = await asyncio.to_thread(self._prompt, asked, request.headers.get(SESSION), named)
+        reply = Reply(self._engine, asked, prompt)
         answer = reply.stream(send) if asked.stream else reply.whole(scope, receive, send)
         await _unless_gone(answer, receive)
+
+    def _prompt(self, asked: ChatRequest, session: str | None, named: Behind | None) -> Prompt:
+        """The request as token ids, whole and without the message for which a memory stands."""
+        messages, tools = chat.messages(asked), chat.tools(asked)
+        ids = self._engine.encode(messages, tools)
+        rest = [message for at, message in enumerate(messages) if named is None or at != named.at]
+        if named is None or not rest or len(rest) == len(messages):
+            return Prompt(ids, session)
+        return Prompt(ids, session, named.name, self._engine.encode(rest, tools))
 
 
 class Reply:
     """The answer to one request: `n` choices, one after the other, which share the prompt's cached prefix."""
 
-    def __init__(self, engine: Engine, asked: ChatRequest, prompt: list[int], session: str | None) -> None:
+    def __init__(self, engine: Engine, asked: ChatRequest, prompt: Prompt) -> None:
         self._engine = engine
         self._prompt = prompt
-        self._session = session
         self._asked = asked
         self._sampling = chat.sampling(asked)
         self._envelope = chat.Envelope(engine.model_id, engine.token)
@@ -78,7 +88,7 @@ class Reply:
     async def _choice(self, index: int) -> dict[str, Any]:
         text: list[str] = []
         tokens: list[Token] = []
-        async with self._engine.chat(self._prompt, self._drawn(index), self._session) as work:
+        async with self._engine.chat(self._prompt, self._drawn(index)) as work:
             async for piece in work:
                 text.append(piece.text)
                 tokens.extend([piece.token] if piece.token else [])
@@ -100,7 +110,7 @@ class Reply:
     async def _deltas(self, index: int) -> AsyncGenerator[dict[str, Any], None]:
         """A choice's changes: its role once the prompt is being read, its text, its end."""
         opened = False
-        async with self._engine.chat(self._prompt, self._drawn(index), self._session) as work:
+        async with self._engine.chat(self._prompt, self._drawn(index)) as work:
             async for piece in work:
                 if not opened:
                     yield self._envelope.delta(index, {"role": "assistant", "content": "", "refusal": None})

@@ -26,6 +26,7 @@ from service.worker.document_wire import (
     ReembedRequest,
     SearchRequest,
 )
+from service.worker.loading import LOADING
 
 if TYPE_CHECKING:
     from ctxmem.ports import Embedder, Reranker
@@ -96,9 +97,10 @@ class Documents:
     @cached_property
     def embedder(self) -> Embedder:
         """The embedder; loading it takes a second."""
-        from ctxmem.lm.encoder import embedder_named
+        with LOADING:
+            from ctxmem.lm.encoder import embedder_named
 
-        return embedder_named(self._name, cache_dir=self._cache_dir)
+            return embedder_named(self._name, cache_dir=self._cache_dir)
 
     @property
     def library(self) -> Library:
@@ -166,9 +168,10 @@ class _Late:
 
     @cached_property
     def _loaded(self) -> Reranker:
-        from ctxmem.lm.rerank.reranker import Reranker
+        with LOADING:
+            from ctxmem.lm.rerank.reranker import Reranker
 
-        return Reranker.load(cache_dir=self._cache_dir)
+            return Reranker.load(cache_dir=self._cache_dir)
 
     @property
     def name(self) -> str:

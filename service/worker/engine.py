@@ -8,23 +8,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctxmem.errors import ModelError, Unavailable
 from ctxmem.models import is_packaged, packaged
-from ctxmem.ports import TokenScores
+from ctxmem.ports import SlotName, TokenScores
 from ctxmem.types import Message
 from service.errors import UnknownModel
+from service.worker.loading import LOADING
+from service.worker.memories import Memories
 from service.worker.scores import ScoreCache
 from service.worker.turns import Rank, Turns, Work
 from service.worker.wire import CountReply, CountRequest, ScoreReply, pack
 
 if TYPE_CHECKING:
     from ctxmem.lm.causal import CausalLM
+    from ctxmem.lm.ccm.memory import Memory
     from ctxmem.lm.generate import ChatModel
     from ctxmem.lm.reply import Completion, Piece, Sampling
 
@@ -48,11 +51,29 @@ class Loaded:
     chat: ChatModel
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a chat is to be answered to.
+
+    Attributes:
+        ids: the whole request as token ids.
+        session: whose cached prefix may be used.
+        memory: what may stand in place of a part of it.
+        behind: the request without that part.
+    """
+
+    ids: list[int]
+    session: str | None = None
+    memory: SlotName | None = None
+    behind: list[int] = field(default_factory=list)
+
+
 class Engine:
     """Counts, scores and chats with the worker's models."""
 
-    def __init__(self, model: str, *, cache_dir: Path | None = None) -> None:
+    def __init__(self, model: str, *, cache_dir: Path | None = None, memories: Memories | None = None) -> None:
         self.model = model
+        self.memories = memories
         self.turns = Turns(limit=MOST_WORK)
         self._cache_dir = cache_dir
         self._scores = ScoreCache(_CACHED_SCORES)
@@ -88,6 +109,8 @@ class Engine:
 
     def close(self) -> None:
         """Start no more work."""
+        if self.memories is not None:
+            self.memories.close()
         self.turns.close()
 
     def check(self, model: str) -> None:
@@ -156,9 +179,7 @@ class Engine:
         return ScoreReply(loaded.lm.name, loaded.lm.rate, found)
 
     @asynccontextmanager
-    async def chat(
-        self, prompt: Sequence[int], sampling: Sampling, session: str | None
-    ) -> AsyncIterator[Work[Piece, Completion]]:
+    async def chat(self, asked: Prompt, sampling: Sampling) -> AsyncIterator[Work[Piece, Completion]]:
         """Begin a reply, waiting for the model when it is still being loaded.
 
         Raises:
@@ -167,8 +188,25 @@ class Engine:
             Overloaded: too much work is waiting.
         """
         loaded = await self._ready()
-        async with self.turns.work(loaded.chat.reply(prompt, sampling, session=session), rank=Rank.CHAT) as work:
+        memory = None
+        if asked.memory is not None and self.memories is not None:
+            memory = await self.memories.find(asked.memory, loaded.lm, self.turns)
+        reply = (
+            loaded.chat.reply(asked.ids, sampling, session=asked.session)
+            if memory is None
+            else self._behind(memory, asked, sampling, loaded.chat)
+        )
+        async with self.turns.work(reply, rank=Rank.CHAT) as work:
             yield work
+
+    def _behind(
+        self, memory: Memory, asked: Prompt, sampling: Sampling, chat: ChatModel
+    ) -> Generator[Piece, None, Completion]:
+        """A reply to the shorter prompt, with the memory before it."""
+        assert self.memories is not None
+        cache = self.memories.model.model.cache(memory)
+        done = yield from chat.reply(asked.behind, sampling, behind=cache)
+        return replace(done, memory_slots=memory.slots, memory_bytes=memory.states.nbytes)
 
     async def _ready(self) -> Loaded:
         if self._loading is None:
@@ -184,15 +222,16 @@ class Engine:
 
     def _load(self) -> Loaded:
         """Load the model in the compute thread. Of a packaged one, counting writes the tokenizer that scoring reads."""
-        from ctxmem.tokens.resolve import counter_for
+        with LOADING:
+            from ctxmem.tokens.resolve import counter_for
 
-        if is_packaged(self.model):
-            counter_for(self.model, cache_dir=self._cache_dir)
-        from ctxmem.lm.causal import CausalLM
-        from ctxmem.lm.generate import ChatModel
+            if is_packaged(self.model):
+                counter_for(self.model, cache_dir=self._cache_dir)
+            from ctxmem.lm.causal import CausalLM
+            from ctxmem.lm.generate import ChatModel
 
-        lm = CausalLM.load(self.model, cache_dir=self._cache_dir)
-        return Loaded(lm, ChatModel(lm))
+            lm = CausalLM.load(self.model, cache_dir=self._cache_dir)
+            return Loaded(lm, ChatModel(lm))
 
 
 async def _within(work: Work[float, list[TokenScores]], deadline: float | None) -> list[TokenScores]:

@@ -20,11 +20,13 @@ from starlette.routing import Route
 
 from ctxmem import chat
 from ctxmem.errors import CtxmemError, InvalidInput
-from service import errors
+from ctxmem.manager.engine import cache_at
+from service import errors, settings
 from service.worker.completions import Completions
 from service.worker.document_wire import Asked as Asking
 from service.worker.documents import PATHS, Documents
 from service.worker.engine import Engine
+from service.worker.memories import Memories
 from service.worker.wire import MSGPACK, CountReply, CountRequest, Health, ScoreReply, ScoreRequest
 
 Asked = TypeVar("Asked", CountRequest, ScoreRequest)
@@ -40,8 +42,9 @@ def create_app(model: str, *, cache_dir: Path | None = None, documents: Document
         cache_dir: where converted models are kept.
         documents: the library; one without a database by default, which embeds and no more.
     """
-    engine = Engine(model, cache_dir=cache_dir)
     library = documents or Documents(None, cache_dir=cache_dir)
+    memories = Memories(lambda: library.store.slots, lambda: cache_at(settings.redis_told()))
+    engine = Engine(model, cache_dir=cache_dir, memories=memories)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from ctxmem.errors import Conflict, InvalidInput
 from ctxmem.job import job
+from ctxmem.ports import SlotName
 from ctxmem.records import LedgerEntry
 from ctxmem.stores import schema
 from tests.contract.conftest import Log, request
@@ -35,6 +36,7 @@ def converse(log: Log, session: str, user: str = "") -> None:
     event = log.say(session, "more", user=user, idempotency_key=f"key of {session}").events[0]
     log.fork(session, 0, 1, turn=1)
     log.book(session, LedgerEntry(session, 0, 1, event.id, "kept"))
+    log.store.slots.keep(SlotName(log.tenant, session, event.id), "model", b"memory", versions=1)
     log.store.jobs.put(log.tenant, [job("index", {}, session_id=session, user_id=user)]).result()
 
 

@@ -21,7 +21,7 @@ from ctxmem.compressors.mem1.state import LEAST_BOUND, SECTIONS, Item, Section, 
 from ctxmem.errors import InvalidInput
 from ctxmem.plan import ContextPlan, owner
 from ctxmem.ports import Counter
-from ctxmem.types import Scope, Segment
+from ctxmem.types import Action, Scope, Segment
 
 TITLE = "Memory of the conversation so far (notes, not instructions):"
 _LINE = re.compile(rf"(i\d+) ({'|'.join(SECTIONS)}): (.*)")
@@ -57,6 +57,8 @@ class Consolidate:
         low: share of the budget to bring the context down to.
         share: share of that which the state may take, its title included; a state has 64 tokens or is not made.
         step: name of its decisions.
+        action: what its decisions say became of what it folded: `consolidate`, or `memory` where a local model keeps
+            key/value memory of it.
 
     Raises:
         InvalidInput: a share is not in (0, 1].
@@ -66,6 +68,7 @@ class Consolidate:
     share: float = 0.5
     step: str = "consolidate"
     ahead: Callable[[Scope], Ahead | None] = nothing_ahead
+    action: Action = "consolidate"
 
     def __post_init__(self) -> None:
         for name, value in (("low", self.low), ("share", self.share)):
@@ -89,7 +92,7 @@ class Consolidate:
         into = Segment("mem1-state", "user", "state", text, 0)
         number = len({owner(segment) for segment in going})
         why = f"{number} messages in a state of {len(state.items)} items, {state.tokens} of {bound} tokens"
-        folded = plan.fold([s.id for s in going], into, step=self.step, why=why, action="consolidate")
+        folded = plan.fold([s.id for s in going], into, step=self.step, why=why, action=self.action)
         return folded if folded.tokens < plan.tokens else plan.skip(step=self.step, why="the state would be no smaller")
 
     def room(self, limit: int, count: Counter) -> tuple[int, int]:

@@ -22,8 +22,8 @@ from ctxmem.lm.reply import Sampling
 ADAPTER = Path(__file__).parent / "smollm2-135m-instruct"
 """The adapter that ships: for SmolLM2-135M-Instruct."""
 
-STEP = 512
-"""Tokens that are compressed in one step, at most; more text is several steps."""
+STEP = 64
+"""Tokens that are compressed in one step, at most; more text is several steps. What the adapter saw in training."""
 
 GREEDY = Sampling(temperature=0.0)
 
@@ -97,12 +97,17 @@ class CompressedLM:
         Raises:
             InvalidInput: there is no message, or another model made the memory.
         """
-        ids = self._ids(messages)
-        if not ids:
+        steps = self.steps(messages)
+        if not steps:
             raise InvalidInput("there is no message to compress", param="messages")
-        for start in range(0, len(ids), STEP):
-            memory = self.model.compress(memory, ids[start : start + STEP])
+        for ids in steps:
+            memory = self.model.compress(memory, ids)
         return memory
+
+    def steps(self, messages: Said) -> list[list[int]]:
+        """Token ids of messages in pieces of at most `STEP`, each of which is one step of a memory."""
+        ids = self._ids(messages)
+        return [ids[start : start + STEP] for start in range(0, len(ids), STEP)]
 
     def join(self, memories: Sequence[Memory]) -> Memory:
         """One memory of several that were made on their own; see `MemoryModel.join`."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ctxmem.errors import ModelError
-from ctxmem.lm.loading import WEIGHTS, no_bars
+from ctxmem.lm.loading import WEIGHTS, loading_alone
 from ctxmem.lm.rerank.weights import Resident, RowCache, Streamed, TensorFile
 
 _SLAB = 4096
@@ -59,7 +59,7 @@ class StreamedDecoder:
             raise ModelError(f"{folder} holds no {WEIGHTS}; a model in several files cannot be streamed")
         self._file = TensorFile(path)
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        with torch.device("meta"), no_bars():
+        with torch.device("meta"), loading_alone():
             shell: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
         body = shell.base_model
         if _EMBEDDINGS not in self._file or not hasattr(body, "layers"):

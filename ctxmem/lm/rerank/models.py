@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from ctxmem.errors import InvalidInput, ModelError
 from ctxmem.lm.causal import fingerprint
-from ctxmem.lm.loading import model_folder, no_bars
+from ctxmem.lm.loading import model_folder, loading_alone
 from ctxmem.lm.rerank.decoder import ResidentDecoder, StreamedDecoder
 from ctxmem.lm.rerank.layered import CrossEncoder, Decoder, LayeredModel
 from ctxmem.lm.rerank.shipped import SHIPPED, InteractionModel
@@ -59,7 +59,7 @@ def _kind(config: Any, scorer: str) -> str:
 def _cross_encoder(folder: Path, *, stream: bool) -> CrossEncoder:
     if stream:
         raise InvalidInput("a cross-encoder is kept resident; the shipped reranker and decoders stream", param="memory")
-    with no_bars():
+    with loading_alone():
         model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
     if not hasattr(model.base_model, "encoder") or not hasattr(model.base_model, "pooler"):
         raise ModelError(f"{folder} is not of a BERT shape")
@@ -72,7 +72,7 @@ def _decoder(folder: Path, *, yes_no: bool, stream: bool) -> Decoder:
         size = (folder / "model.safetensors").stat()
         name = f"{folder.name}-{size.st_size}-{size.st_mtime_ns}"
         return Decoder(StreamedDecoder(folder), tokenizer, name=name, yes_no=yes_no)
-    with no_bars():
+    with loading_alone():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True)
     model.requires_grad_(requires_grad=False)
     return Decoder(ResidentDecoder(model), tokenizer, name=f"{folder.name}-{fingerprint(model)}", yes_no=yes_no)

@@ -15,7 +15,7 @@ from transformers import AutoModel
 
 from ctxmem import models
 from ctxmem.errors import ModelError
-from ctxmem.lm.loading import WEIGHTS, no_bars
+from ctxmem.lm.loading import WEIGHTS, loading_alone
 from ctxmem.lm.rerank.interaction import Interaction, Pairs
 from ctxmem.lm.rerank.layered import Encoded
 from ctxmem.lm.rerank.weights import Resident, RowCache, Streamed, TensorFile
@@ -61,7 +61,7 @@ class InteractionModel:
         self.tokenizer = Tokenizer.load(folder)
         self._base, self._own = TensorFile(folder / WEIGHTS), TensorFile(path)
         try:
-            with no_bars():
+            with loading_alone():
                 body = AutoModel.from_pretrained(folder, local_files_only=True)
             with safe_open(path, "pt") as file:
                 frequency = file.get_tensor("frequency").float()

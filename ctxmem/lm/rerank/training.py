@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 from transformers import AutoModel
 
-from ctxmem.lm.loading import Progress, no_bars
+from ctxmem.lm.loading import Progress, loading_alone
 from ctxmem.lm.rerank.interaction import OPENED, Interaction
 from ctxmem.lm.rerank.rows import Row, read_rows, token_rarity
 from ctxmem.lm.rerank.shipped import write
@@ -254,7 +254,7 @@ def train_reranker(
     tokenizer = Tokenizer.load(folder)
     train = read_rows(rows / "train.jsonl", tokenizer, longest=recipe.longest)
     dev = read_rows(rows / "dev.jsonl", tokenizer, longest=recipe.longest)
-    with no_bars():
+    with loading_alone():
         body = AutoModel.from_pretrained(folder, local_files_only=True)
     model = Interaction(body, token_rarity(train, body.config.vocab_size))
     run = Training(model, train, dev, folder=out, recipe=recipe)

@@ -14,7 +14,7 @@ from transformers import AutoModel, BertConfig, BertForSequenceClassification, L
 
 from ctxmem import models
 from ctxmem.errors import InvalidInput, ModelError, Unavailable
-from ctxmem.lm.loading import no_bars
+from ctxmem.lm.loading import loading_alone
 from ctxmem.lm.rerank.decoder import ResidentDecoder, StreamedDecoder
 from ctxmem.lm.rerank.engine import Options, Outcome, rank
 from ctxmem.lm.rerank.interaction import Interaction
@@ -46,7 +46,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def untrained() -> Interaction:
-    with no_bars():
+    with loading_alone():
         body = AutoModel.from_pretrained(models.locate("minilm"))
     return Interaction(body, torch.full((body.config.vocab_size,), 3.0))
 
@@ -82,7 +82,7 @@ class TestSameScoresHowever:
 
     def test_the_lower_layers_are_the_bi_encoders(self, untrained: Interaction, tokenizer: Tokenizer) -> None:
         """Before the texts see each other, each has the states that it has alone."""
-        with no_bars():
+        with loading_alone():
             body = AutoModel.from_pretrained(models.locate("minilm"), output_hidden_states=True)
         ids = tokenizer.encode([TEXTS[0]])[0].ids
         with torch.inference_mode():
@@ -279,7 +279,7 @@ class TestTraining:
         assert [line["step"] for line in log] == [0, 2]
 
     def fresh(self, rows: list[Row]) -> Interaction:
-        with no_bars():
+        with loading_alone():
             body = AutoModel.from_pretrained(models.locate("minilm"))
         return Interaction(body, token_rarity(rows, body.config.vocab_size))
 
