@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from ctxmem.errors import ModelError, Unavailable
-from ctxmem.lm.loading import Progress, model_folder, loading_alone
+from ctxmem.lm.loading import Progress, loading_alone, model_folder
 from ctxmem.lm.scoring import Row, batches, fresh_slices, read, rows
 from ctxmem.lm.text import Encoding, Tokenizer
 from ctxmem.ports import TokenScores

@@ -24,7 +24,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from ctxmem.errors import ModelError
 from ctxmem.lm.causal import fingerprint
-from ctxmem.lm.loading import model_folder, loading_alone
+from ctxmem.lm.loading import loading_alone, model_folder
 
 if TYPE_CHECKING:
     import numpy as np

@@ -79,7 +79,7 @@ class Gateway:
         return self.ask("POST", path, body, **headers)
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def client(self, **options: Any) -> openai.OpenAI:
         """The official client, without retries."""

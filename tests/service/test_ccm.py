@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from ctxmem.ports import SlotName
 from service.settings import Settings
 from service.settings import Upstream as UpstreamSettings
+from service.worker.behind import HEADER, Behind
+from service.worker.channel import UnixConnection
 from tests.service.conftest import Answer, Gateway, served
 from tests.service.test_documents import Work
 from tests.service.upstream import Upstream
@@ -40,13 +45,37 @@ def ctx(both: tuple[Gateway, Work]) -> Gateway:
     return Gateway(both[0].port, both[0].app)
 
 
-def asked(ctx: Gateway, session: str, *more: dict[str, str], model: str = "smollm2", **headers: str) -> Answer:
-    """One greedy turn under policy `ccm`, all history sent."""
-    body = {"model": model, "messages": [*SAID, *more], "temperature": 0, "max_tokens": 4}
-    wishes = {"x_ctxmem_policy": "ccm", "x_ctxmem_budget": BUDGET, "x_ctxmem_session": session, **headers}
-    answer = ctx.chat(body, **wishes)
-    assert answer.status == 200, answer.body
-    return answer
+@dataclass
+class Talk:
+    """A conversation under policy `ccm`, greedy, all of its history sent each time."""
+
+    ctx: Gateway
+    model: str = "smollm2"
+    said: list[dict[str, str]] = field(default_factory=lambda: list(SAID))
+
+    def ask(self) -> Answer:
+        """One more turn."""
+        self.said.append(QUESTION)
+        wishes = {"x_ctxmem_policy": "ccm", "x_ctxmem_budget": BUDGET, "x_ctxmem_session": "s"}
+        body = {"model": self.model, "messages": self.said, "temperature": 0, "max_tokens": 4}
+        answer = self.ctx.chat(body, **wishes)
+        assert answer.status == 200, answer.body
+        self.said.append({"role": "assistant", "content": answer.json["choices"][0]["message"]["content"]})
+        return answer
+
+    def until_remembered(self) -> Answer:
+        """Turns until one is answered from memory."""
+        for _ in range(60):
+            answer = self.ask()
+            if slots(answer):
+                return answer
+            time.sleep(0.5)
+        raise AssertionError("no memory was made")
+
+    def state(self) -> str:
+        """The event of its state."""
+        events = self.ctx.get("/v1/sessions/s/events").json["events"]
+        return next(event["event_id"] for event in events if event["origin"] == "ctxmem:state")
 
 
 def slots(answer: Answer) -> int:
@@ -54,64 +83,61 @@ def slots(answer: Answer) -> int:
     return int(answer.json["usage"]["prompt_tokens_details"].get("memory_slots", 0))
 
 
-def until_remembered(ctx: Gateway, session: str, *more: dict[str, str]) -> Answer:
-    """The same turn again until the memory behind it has been made."""
-    end = time.monotonic() + 120
-    while time.monotonic() < end:
-        answer = asked(ctx, session, *more)
-        if slots(answer):
-            return answer
-        time.sleep(0.5)
-    raise AssertionError("no memory was made")
-
-
 def receipt(ctx: Gateway, answer: Answer) -> Any:
     return ctx.get(f"/v1/requests/{answer.headers['x-ctxmem-request-id']}").json
 
 
-def test_an_epoch_leaves_memory_and_the_next_turns_answer_from_it(both: tuple[Gateway, Work], ctx: Gateway) -> None:
-    """Text has to do until the memory is there; afterwards the prompt is shorter by the state's text.
+def from_worker(work: Work, name: SlotName) -> Any:
+    """What the worker itself answers behind a memory."""
+    connection = UnixConnection(str(work.folder / "worker.sock"), timeout=60)
+    asked = {"model": "smollm2", "messages": [{"role": "user", "content": "notes"}, QUESTION]}
+    body = json.dumps({**asked, "temperature": 0, "max_tokens": 8, "logprobs": True}).encode()
+    connection.request("POST", "/v1/chat/completions", body, {HEADER: Behind(name, 0).header})
+    with connection.getresponse() as response:
+        told = json.loads(response.read())
+    connection.close()
+    return told["choices"], told["usage"]
 
-    After `kill -9` of the worker the answer is the same, from the memory in SQL.
-    """
-    first = asked(ctx, "s", QUESTION)
+
+def test_an_epoch_leaves_memory_and_the_next_turns_answer_from_it(both: tuple[Gateway, Work], ctx: Gateway) -> None:
+    """Text has to do until the memory is there. After `kill -9` of the worker it is the same, bit for bit."""
+    talk = Talk(ctx)
+    first = talk.ask()
     assert slots(first) == 0
     account = receipt(ctx, first)
     assert account["action"] == "epoch"
     assert {"memory", "kept"} <= {item["decision"] for item in account["items"]}
-    remembered = until_remembered(ctx, "s", QUESTION)
-    usage, before = remembered.json["usage"], first.json["usage"]
+    remembered = talk.until_remembered()
+    usage = remembered.json["usage"]
     assert 0 < slots(remembered) <= 9 * 4
     assert usage["prompt_tokens_details"]["memory_bytes"] == slots(remembered) * 23_040
-    assert usage["prompt_tokens"] < before["prompt_tokens"]
-    assert receipt(ctx, remembered)["usage"]["memory_slots"] == slots(remembered)
-    _, work = both
+    told = int(remembered.headers["x-ctxmem-tokens"].partition(";")[2])
+    assert usage["prompt_tokens"] < told
+    tenant = ctx.app.service.tenants.of({b"authorization": f"Bearer {ctx.key}".encode()})
+    name, (_, work) = SlotName(tenant, "s", talk.state()), both
+    before = from_worker(work, name)
+    assert before[1]["prompt_tokens_details"]["memory_slots"] == slots(remembered)
     work.kill()
     work.start()
-    again = asked(ctx, "s", QUESTION)
-    assert slots(again) == slots(remembered)
-    assert again.json["choices"] == remembered.json["choices"]
+    assert from_worker(work, name) == before
     assert ctx.ask("DELETE", "/v1/sessions/s").json["counts"]["slots"] == 1
 
 
 def test_other_upstreams_get_the_state_as_text(ctx: Gateway, upstream: Upstream) -> None:
-    """And no word of a memory; so does a local model that is asked by the text alone."""
-    asked(ctx, "s", QUESTION, model="m")
+    """And no word of a memory."""
+    Talk(ctx, "m").ask()
     sent = upstream.received[-1]
-    assert "x-ctxmem-memory" not in sent.headers
+    assert HEADER not in sent.headers
     assert any("Memory of the conversation so far" in message["content"] for message in sent.json["messages"])
 
 
-def test_a_client_cannot_name_a_memory(both: tuple[Gateway, Work], ctx: Gateway) -> None:
+def test_a_client_cannot_name_a_memory(ctx: Gateway) -> None:
     """The header is ours alone: another tenant's memory cannot be asked for."""
-    asked(ctx, "s", QUESTION)
-    until_remembered(ctx, "s", QUESTION)
+    talk = Talk(ctx)
+    talk.until_remembered()
+    tenant = ctx.app.service.tenants.of({b"authorization": f"Bearer {ctx.key}".encode()})
+    named = Behind(SlotName(tenant, "s", talk.state()), 0).header
     other = Gateway(ctx.port, ctx.app)
-    named = ctx.get("/v1/sessions/s/events").json["events"]
-    state = next(event["event_id"] for event in named if event["origin"] == "ctxmem:state")
-    answer = other.chat(
-        {"model": "smollm2", "messages": [QUESTION, QUESTION], "max_tokens": 1},
-        x_ctxmem_memory=f"{ctx.key};s;{state};0",
-    )
+    answer = other.chat({"model": "smollm2", "messages": [QUESTION, QUESTION], "max_tokens": 1}, x_ctxmem_memory=named)
     assert answer.status == 200
     assert slots(answer) == 0

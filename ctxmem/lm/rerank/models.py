@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from ctxmem.errors import InvalidInput, ModelError
 from ctxmem.lm.causal import fingerprint
-from ctxmem.lm.loading import model_folder, loading_alone
+from ctxmem.lm.loading import loading_alone, model_folder
 from ctxmem.lm.rerank.decoder import ResidentDecoder, StreamedDecoder
 from ctxmem.lm.rerank.layered import CrossEncoder, Decoder, LayeredModel
 from ctxmem.lm.rerank.shipped import SHIPPED, InteractionModel
