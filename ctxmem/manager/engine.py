@@ -129,22 +129,22 @@ def open_engine(
         last: Callable[[], object] = scratch.cleanup
     else:
         store, last = SqlStore(url), _nothing
-    models = _reading(embedder, cache_dir) if embedder is not None else None
-    return Engine(
-        store, cache_at(redis_url), counters, scorer_named(scorer, cache_dir), memory_models=models, last=last
-    )
+    cache, scores = cache_at(redis_url), scorer_named(scorer, cache_dir)
+    return Engine(store, cache, counters, scores, memory_models=_reading(embedder, cache_dir), last=last)
 
 
 def _nothing() -> None:
     """Nothing is left to do."""
 
 
-def _reading(embedder: str, cache_dir: Path | None) -> Models:
-    """What memories are searched with.
+def _reading(embedder: str | None, cache_dir: Path | None) -> Models | None:
+    """What memories are searched with besides words, if anything.
 
     Raises:
         ModelError: the embedder, or what it runs on, is missing.
     """
+    if embedder is None:
+        return None
     from ctxmem.memories import Embedded, Models
 
     try:

@@ -43,8 +43,7 @@ def create_app(model: str, *, cache_dir: Path | None = None, documents: Document
         documents: the library; one without a database by default, which embeds and no more.
     """
     library = documents or Documents(None, cache_dir=cache_dir)
-    memories = Memories(lambda: library.store.slots, lambda: cache_at(settings.redis_told()))
-    engine = Engine(model, cache_dir=cache_dir, memories=memories)
+    engine = Engine(model, cache_dir=cache_dir, memories=_memories(library))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -75,6 +74,11 @@ def create_app(model: str, *, cache_dir: Path | None = None, documents: Document
         Route("/v1/chat/completions", Completions(engine), methods=["POST"]),
     ]
     return Starlette(routes=[*routes, *_asking(library)], lifespan=lifespan, exception_handlers={CtxmemError: _refused})
+
+
+def _memories(library: Documents) -> Memories:
+    """Compressed memories in the library's database, with a copy in the cache that the environment names."""
+    return Memories(lambda: library.store.slots, lambda: cache_at(settings.redis_told()))
 
 
 def _asking(library: Documents) -> list[Route]:
