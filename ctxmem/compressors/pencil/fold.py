@@ -8,10 +8,10 @@ that a scope with a call that waits for its answer is left alone.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ctxmem.compressors.pencil.foreign import Seen, last_said, marks, pending
+from ctxmem.compressors.pencil.foreign import RESULT_OF, last_said, marks, pending
 from ctxmem.compressors.pencil.marks import Mark, ended, line
 from ctxmem.plan import ContextPlan, owner
 from ctxmem.types import Segment
@@ -75,39 +75,50 @@ def _scopes(plan: ContextPlan, *, auto: bool) -> list[Ended]:
     found: list[Ended] = []
     frames: list[tuple[Mark, int]] = []
     for seen in marks(plan.segments, auto=auto):
-        if seen.mark.act == "open":
-            frames.append((seen.mark, seen.first if seen.mark.scope else seen.last + 1))
+        mark = seen.mark
+        if mark is None:
+            del frames[_innermost(frames, "") :]
             continue
-        at = next((i for i in reversed(range(len(frames))) if frames[i][0].scope == seen.mark.scope), None)
-        if at is None or (not seen.mark.scope and at != len(frames) - 1):
+        if mark.act == "open":
+            frames.append((mark, seen.first if mark.scope else seen.last + 1))
             continue
-        task, first = frames[at]
-        one = _ended(plan, task, first, seen)
+        at = _innermost(frames, mark.scope)
+        one = _ended(plan, *frames[at], mark, seen.first, seen.last) if at < len(frames) else None
         if one is None:
             continue
+        task, first = frames[at]
         del frames[at:]
         found = [other for other in found if other.first < one.first]
         found.append(one)
-        if seen.mark.act == "tail":
-            frames.append((replace(task, text=seen.mark.text), first))
+        if mark.act == "tail":
+            frames.append((replace(task, text=mark.text), first))
     return found[::-1]
 
 
-def _ended(plan: ContextPlan, opened: Mark, first: int, seen: Seen) -> Ended | None:
-    """The scope that a mark ends; None when a call in it waits, or it left no answer."""
-    body = plan.segments[first : seen.last + 1]
+def _innermost(frames: Sequence[tuple[Mark, int]], scope: str) -> int:
+    """Where the scope stands among those that are open; their number when it does not.
+
+    An agent's own ends name no scope: they end the innermost one, if that is an agent's too.
+    """
+    places = range(len(frames)) if scope else range(max(0, len(frames) - 1), len(frames))
+    return next((at for at in reversed(places) if frames[at][0].scope == scope), len(frames))
+
+
+def _ended(plan: ContextPlan, opened: Mark, first: int, mark: Mark, at: int, last: int) -> Ended | None:
+    """The scope that a mark ends, which stands from `at` to `last`; None when a call waits, or it left no answer."""
+    body = plan.segments[first : last + 1]
     owners = {owner(segment) for segment in body}
-    if seen.mark.act != "abort" and pending([message for message in plan.sources if message.id in owners]):
+    if mark.act != "abort" and pending([message for message in plan.sources if message.id in owners]):
         return None
-    name = f"fold-{owner(plan.segments[seen.first])}"
-    if seen.mark.act == "tail":
-        text = line(Mark("open", seen.mark.scope, seen.mark.text))
-        return Ended(first, seen.last, Segment(name, "user", "scope", text, 0, pinned=True))
-    answer = seen.mark.text or last_said(body)
+    name = f"fold-{owner(plan.segments[at])}"
+    if mark.act == "tail":
+        text = line(Mark("open", mark.scope, mark.text))
+        return Ended(first, last, Segment(name, "user", "scope", text, 0, pinned=True))
+    answer = mark.text or last_said(body)
     if not answer.strip():
         return None
-    text = ended(seen.mark, opened.text) if seen.mark.scope else f"[result of the subtask] {answer.strip()}"
-    return Ended(first, seen.last, Segment(name, "user", "fold", text, 0))
+    text = ended(mark, opened.text) if mark.scope else f"{RESULT_OF}{answer.strip()}"
+    return Ended(first, last, Segment(name, "user", "fold", text, 0))
 
 
 def _going(plan: ContextPlan, one: Ended) -> list[Segment]:

@@ -21,6 +21,9 @@ from ctxmem.plan import owner
 from ctxmem.types import Message, Segment
 
 _TEXT = re.compile(r"\s*\[(subtask|result): ?(.*)", re.S)
+RESULT_OF = "[result of the subtask] "
+"""How the text begins that stands for an agent's scope; the answer follows."""
+
 _HANDOFF, _BACK = "transfer_to_", "transfer_back_to_"
 
 
@@ -29,12 +32,13 @@ class Seen:
     """A mark in a sequence of segments.
 
     Attributes:
-        mark: what happens; of an agent's own marks the scope is empty, and the text of a handoff back too.
+        mark: what happens; of an agent's own marks the scope is empty, and the text of a handoff back too. None for an
+            agent's scope that was folded before: what began it still stands before it.
         first: index of the first segment of its exchange.
         last: index of the last one.
     """
 
-    mark: Mark
+    mark: Mark | None
     first: int
     last: int
 
@@ -52,6 +56,8 @@ def marks(segments: Sequence[Segment], *, auto: bool) -> Iterator[Seen]:
             mark = read(segment.text)
             if mark is not None:
                 yield Seen(mark, at, at)
+        elif auto and segment.kind == "fold" and segment.text.startswith(RESULT_OF):
+            yield Seen(None, at, at)
         elif auto and segment.role == "assistant" and segment.kind in ("tool_call", "text"):
             found = _called(segment.text) if segment.kind == "tool_call" else _said(segment.text)
             if found is not None:

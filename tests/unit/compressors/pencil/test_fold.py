@@ -57,6 +57,13 @@ class TestOwnCalls:
         assert after.render()[:4] == before.render()[:4]
         assert after.decisions[0].action == "fold"
 
+    def test_a_subtask_ends_once(self) -> None:
+        """What began it still stands there: another return without an answer has nothing to end."""
+        said = [*ONE, "assistant: Now I fix it.", *work("w3"), *give("again", "")]
+        once = Fold(auto=True)(plan_of(*said))
+        assert "[result of the subtask] parse() is off by one" in texts(once)
+        assert Fold(auto=True)(once).segments == once.segments
+
     def test_without_auto_an_agents_calls_mean_nothing(self) -> None:
         assert Fold()(plan_of(*ONE)).decisions == ()
 
