@@ -9,7 +9,7 @@ import pytest
 
 from ctxmem.errors import ModelError, Unavailable
 from service.errors import UnknownModel
-from service.worker.engine import Engine
+from service.worker.engine import Engine, Prompt
 from service.worker.scores import ScoreCache
 
 
@@ -40,7 +40,7 @@ class TestWithoutAModel:
                 await engine.score(["text"], None)
             engine.start()
             with pytest.raises(ModelError, match="gone"):
-                async with engine.chat([1], _sampling(), None):
+                async with engine.chat(Prompt([1]), _sampling()):
                     raise AssertionError("there is nothing to chat with")
             with pytest.raises(Unavailable, match="gone"):
                 await engine.score(["text"], None)
