@@ -161,6 +161,11 @@ class Budget:
         if self.reserve >= self.window:
             raise InvalidInput(f"reserve ({self.reserve}) leaves nothing of a budget of {self.window}", param="reserve")
 
+    @classmethod
+    def of(cls, tokens: int | Budget | None) -> Budget | None:
+        """A budget as callers give it: tokens in all, a budget, or none."""
+        return cls(tokens) if isinstance(tokens, int) else tokens
+
     @property
     def limit(self) -> int:
         """Tokens the rendered request may take."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ except ImportError as error:
 
 from ctxmem.agents import shared
 from ctxmem.agents.memory_files import Done, Files
-from ctxmem.errors import Conflict, InvalidInput
+from ctxmem.errors import InvalidInput
 from ctxmem.manager import ContextManager
 from ctxmem.ports import Change
 
@@ -34,11 +35,7 @@ class MemoryFolder:
     """The files of one user in a manager's database. Two writers never undo each other's work."""
 
     def __init__(self, db_path: str | Path, manager: ContextManager | None, user: str) -> None:
-        self._owned = shared.acquire(db_path) if manager is None else None
-        held = manager if manager is not None else self._owned
-        assert held is not None
-        self._folders, self._tenant = held.engine.store.folders, held.tenant
-        self._name, self._user = f"memory-tool/{user}", user
+        self._folder = shared.KeptFolder(f"memory-tool/{user}", db_path, manager, user)
 
     def run(self, command: Callable[[Files], Done]) -> str:
         """Do a command on the files as they are now; again when somebody else wrote first.
@@ -47,32 +44,22 @@ class MemoryFolder:
             ToolError: the command cannot be done; the message is for the model.
         """
         while True:
-            folder = self._folders.folder(self._tenant, self._name)
+            folder = self._folder.read()
             try:
                 done = command(Files(folder.items))
             except InvalidInput as error:
                 raise ToolError(str(error)) from error
-            if done.change is None or self._written(done.change, folder.revision):
+            if done.change is None or self._folder.changed(replace(done.change, expected=folder.revision)):
                 return done.said
 
     def clear(self) -> str:
         """Delete every file."""
-        self._folders.change(self._tenant, self._name, Change(clear=True, user_id=self._user)).result()
+        self._folder.change(Change(clear=True))
         return "All memory cleared"
 
     def close(self) -> None:
         """Let go of the database; a manager that was given stays open."""
-        if self._owned is not None:
-            shared.release(self._owned)
-            self._owned = None
-
-    def _written(self, change: Change, revision: int) -> bool:
-        change = Change(change.put, delete=change.delete, expected=revision, user_id=self._user)
-        try:
-            self._folders.change(self._tenant, self._name, change).result()
-        except Conflict:
-            return False
-        return True
+        self._folder.close()
 
 
 class CtxMemMemoryTool(BetaAbstractMemoryTool):

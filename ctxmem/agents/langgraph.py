@@ -26,10 +26,10 @@ try:
 except ImportError as error:
     raise ImportError('ctxmem.agents.langgraph needs langchain: pip install "ctxmem[langgraph]"') from error
 
-from ctxmem import chat
+from ctxmem.agents.fitting import Fitting
 from ctxmem.agents.langchain_messages import from_chat, to_chat
 from ctxmem.ids import item_of_event
-from ctxmem.manager import Call, ContextManager, Prepared
+from ctxmem.manager import ContextManager, Prepared
 from ctxmem.types import Budget
 
 
@@ -81,8 +81,7 @@ class CtxMemMiddleware(AgentMiddleware[CtxMemState, Any, Any]):
         """
         super().__init__()
         self._manager = manager
-        self._budget = Budget(budget) if isinstance(budget, int) else budget
-        self._policy, self._session, self._user = policy, session, user
+        self._fitting = Fitting(manager, Budget.of(budget), policy, session, user)
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
@@ -112,21 +111,13 @@ class CtxMemMiddleware(AgentMiddleware[CtxMemState, Any, Any]):
         head = [request.system_message] if request.system_message is not None else []
         given = [(message, to_chat(message)) for message in (*head, *request.messages)]
         tools = [convert_to_openai_tool(tool) for tool in request.tools]
-        call = Call(
-            messages=tuple(parsed for _, parsed in given),
-            model=_model(request.model),
-            session_id=self._session or thread,
-            user_id=self._user,
-            budget=self._budget or _window(request.model),
-            tools=chat.dump_all(tools) if tools else None,
-            policy=self._policy,
-            history="full",
-        )
-        prepared = self._manager.build(call)
+        said = [parsed for _, parsed in given]
+        window = _window(request.model)
+        prepared = self._fitting.build(said, model=_model(request.model), tools=tools, session=thread, window=window)
         sent = from_chat(prepared.messages, given, lambda event_id: self._manager.original(item_of_event(event_id)))
         system = sent[0] if head and sent and isinstance(sent[0], SystemMessage) else None
-        said = sent[1:] if system is not None else sent
-        return _Shaped(request.override(messages=said, system_message=system), prepared)
+        shown = sent[1:] if system is not None else sent
+        return _Shaped(request.override(messages=shown, system_message=system), prepared)
 
     def _answered(self, shaped: _Shaped, response: ModelResponse[Any]) -> ExtendedModelResponse[Any]:
         raws = [to_chat(message).raw or b"{}" for message in response.result]

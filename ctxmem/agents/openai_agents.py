@@ -22,8 +22,8 @@ except ImportError as error:
 
 from ctxmem import chat
 from ctxmem.agents import shared
-from ctxmem.errors import Conflict
-from ctxmem.manager import Call, ContextManager
+from ctxmem.agents.fitting import Fitting
+from ctxmem.manager import ContextManager
 from ctxmem.ports import Change
 from ctxmem.types import Budget, Message
 
@@ -59,24 +59,20 @@ class CtxMemSession:
         """
         self.session_id = session_id
         self.session_settings = coerce_session_settings(session_settings or SessionSettings())
-        self._owned: ContextManager | None = None
-        self._manager = manager or self._opened(db_path)
-        self._folders = self._manager.engine.store.folders
-        self._name = f"agents/{session_id}"
-        self._user = user
+        self._folder = shared.KeptFolder(f"agents/{session_id}", db_path, manager, user)
 
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
         """The latest items in the order they were added; all of them without a limit, here or in the settings."""
         most = resolve_session_limit(limit, self.session_settings)
         last = most if most is not None and most >= 0 else None
-        folder = await asyncio.to_thread(self._folders.folder, self._manager.tenant, self._name, last=last)
+        folder = await asyncio.to_thread(self._folder.read, last=last)
         return [json.loads(value) for value in folder.items.values()]
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
         """Add items after all others, together."""
         if items:
             values = [json.dumps(item).encode() for item in items]
-            await _finished(lambda: self._change(Change(append=values, user_id=self._user)))
+            await _finished(lambda: self._folder.change(Change(append=values)))
 
     async def pop_item(self) -> TResponseInputItem | None:
         """Take the last item out; None when there is none. Of two who pop at once each gets another one."""
@@ -84,33 +80,21 @@ class CtxMemSession:
 
     async def clear_session(self) -> None:
         """Take every item out."""
-        await _finished(lambda: self._change(Change(clear=True, user_id=self._user)))
+        await _finished(lambda: self._folder.change(Change(clear=True)))
 
     def close(self) -> None:
         """Let go of the database; a manager that was given stays open."""
-        if self._owned is not None:
-            shared.release(self._owned)
-            self._owned = None
-
-    def _opened(self, db_path: str | Path) -> ContextManager:
-        self._owned = shared.acquire(db_path)
-        return self._owned
-
-    def _change(self, change: Change) -> int:
-        return self._folders.change(self._manager.tenant, self._name, change).result()
+        self._folder.close()
 
     def _pop(self) -> TResponseInputItem | None:
         while True:
-            folder = self._folders.folder(self._manager.tenant, self._name, last=1)
+            folder = self._folder.read(last=1)
             if not folder.items:
                 return None
             ((key, value),) = folder.items.items()
-            try:
-                self._change(Change(delete=[key], expected=folder.revision))
-            except Conflict:
-                continue
-            popped: TResponseInputItem = json.loads(value)
-            return popped
+            if self._folder.changed(Change(delete=[key], expected=folder.revision)):
+                popped: TResponseInputItem = json.loads(value)
+                return popped
 
 
 class CtxMemInputFilter:
@@ -138,9 +122,7 @@ class CtxMemInputFilter:
             session: the session in the log; None lets the history find it.
             user: whose session it is.
         """
-        self._manager = manager
-        self._budget = Budget(budget) if isinstance(budget, int) else budget
-        self._policy, self._session, self._user = policy, session, user
+        self._fitting = Fitting(manager, Budget.of(budget), policy, session, user)
 
     async def __call__(self, data: CallModelData[Any]) -> ModelInputData:
         """What the model gets instead.
@@ -156,17 +138,7 @@ class CtxMemInputFilter:
         head = [chat.parse({"role": "system", "content": told})] if told else []
         said = chat.parse_all([_plain(item) for item in given])
         tools = [_tool(tool) for tool in data.agent.tools if isinstance(tool, FunctionTool)]
-        call = Call(
-            messages=(*head, *said),
-            model=_model(data.agent.model),
-            session_id=self._session,
-            user_id=self._user,
-            budget=self._budget,
-            tools=chat.dump_all(tools) if tools else None,
-            policy=self._policy,
-            history="full",
-        )
-        sent = self._manager.build(call).messages
+        sent = self._fitting.build((*head, *said), model=_model(data.agent.model), tools=tools).messages
         kept = sent[1:] if head else sent
         system = chat.decode(sent[0].raw or b"{}").get("content") if head else told
         return ModelInputData(input=_items(kept, given, said), instructions=system)

@@ -30,8 +30,9 @@ except ImportError as error:
     raise ImportError('ctxmem.agents.pydantic_ai needs pydantic-ai-slim: pip install "ctxmem[pydantic-ai]"') from error
 
 from ctxmem import chat
+from ctxmem.agents.fitting import Fitting
 from ctxmem.ids import item_of_event
-from ctxmem.manager import Call, ContextManager
+from ctxmem.manager import ContextManager
 from ctxmem.types import Budget, Message
 
 
@@ -86,17 +87,9 @@ class CtxMemCapability(AbstractCapability[Any]):
         head = [chat.parse({"role": "system", "content": instructions})] if instructions else []
         seats = [seat for message in request.messages for seat in _seats(message)]
         tools = [_tool(tool) for tool in [*told.function_tools, *told.output_tools]]
-        call = Call(
-            messages=(*head, *(seat.parsed for seat in seats)),
-            model=request.model.model_name,
-            session_id=self.session,
-            user_id=self.user,
-            budget=Budget(self.budget) if isinstance(self.budget, int) else self.budget,
-            tools=chat.dump_all(tools) if tools else None,
-            policy=self.policy,
-            history="full",
-        )
-        sent = self.manager.build(call).messages
+        fitting = Fitting(self.manager, self.budget, self.policy, self.session, self.user)
+        said = [*head, *(seat.parsed for seat in seats)]
+        sent = fitting.build(said, model=request.model.model_name, tools=tools).messages
         return list(_joined(self._placed(sent[1:] if head else sent, seats)))
 
     def _placed(self, sent: Sequence[Message], seats: Sequence[_Seat]) -> Iterator[tuple[ModelMessage, Any]]:

@@ -22,7 +22,6 @@ except ImportError as error:
     ) from error
 
 from ctxmem.agents import shared
-from ctxmem.errors import Conflict
 from ctxmem.manager import ContextManager
 from ctxmem.ports import Change, Folder
 
@@ -43,17 +42,13 @@ class CtxMemConversationStore(ConversationStore):
             manager: keep the conversations in this manager's database and tenant instead.
             user: whose they are; erasing the user erases them.
         """
-        self._owned = shared.acquire(db_path) if manager is None else None
-        held = manager if manager is not None else self._owned
-        assert held is not None
-        self._folders, self._tenant = held.engine.store.folders, held.tenant
-        self._name, self._user = f"pydantic-ai/{user}", user
+        self._folder = shared.KeptFolder(f"pydantic-ai/{user}", db_path, manager, user)
 
     async def read_record(self, conversation_id: str) -> ConversationRecord | None:
         return await asyncio.to_thread(lambda: self._record(conversation_id)[0])
 
     async def read_records(self, *, scope: str | None = None, limit: int | None = None) -> Sequence[ConversationRecord]:
-        folder = await asyncio.to_thread(self._folders.folder, self._tenant, self._name, prefix=_RECORD)
+        folder = await asyncio.to_thread(self._folder.read, prefix=_RECORD)
         records = [_records.validate_json(value) for value in folder.items.values()]
         found = [record for record in records if scope is None or record.scope == scope]
         return sorted(found, key=lambda record: record.updated_at, reverse=True)[:limit]
@@ -76,12 +71,10 @@ class CtxMemConversationStore(ConversationStore):
 
     def close(self) -> None:
         """Let go of the database; a manager that was given stays open."""
-        if self._owned is not None:
-            shared.release(self._owned)
-            self._owned = None
+        self._folder.close()
 
     def _item(self, key: str) -> Folder:
-        return self._folders.folder(self._tenant, self._name, key=key)
+        return self._folder.read(key=key)
 
     def _record(self, conversation_id: str) -> tuple[ConversationRecord | None, int]:
         """The record, and the folder's revision when it was read."""
@@ -98,29 +91,21 @@ class CtxMemConversationStore(ConversationStore):
             is_known = head is None or head in put or head in self._item(head).items
             if (stored.revision if stored is not None else None) != expected or not is_known:
                 raise ConversationConflict(record.conversation_id)
-            if self._changed(Change(put=put, expected=revision, user_id=self._user)):
+            if self._folder.changed(Change(put=put, expected=revision)):
                 return
 
     def _delete(self, conversation_id: str, expected: str) -> None:
         key = _RECORD + conversation_id
         while True:
-            folder = self._folders.folder(self._tenant, self._name)
+            folder = self._folder.read()
             value = folder.items.get(key)
             if value is None or _records.validate_json(value).revision != expected:
                 raise ConversationConflict(conversation_id)
             kept = [_records.validate_json(v) for k, v in folder.items.items() if k.startswith(_RECORD) and k != key]
             reached = _reached((tip for record in kept for tip in [record.head_id, *record.branches]), folder.items)
             gone = [k for k in folder.items if k.startswith(_ENTRY) and k[len(_ENTRY) :] not in reached]
-            if self._changed(Change(delete=[key, *gone], expected=folder.revision)):
+            if self._folder.changed(Change(delete=[key, *gone], expected=folder.revision)):
                 return
-
-    def _changed(self, change: Change) -> bool:
-        """Whether nobody else wrote since."""
-        try:
-            self._folders.change(self._tenant, self._name, change).result()
-        except Conflict:
-            return False
-        return True
 
 
 def _reached(tips: Iterable[str | None], items: Mapping[str, bytes]) -> set[str]:

@@ -45,7 +45,7 @@ def wrap(
     if home is None or not hasattr(client, "copy"):
         kinds = "openai.OpenAI, AsyncOpenAI, anthropic.Anthropic or AsyncAnthropic"
         raise InvalidInput(f"wrap takes {kinds}, got {type(client).__name__}", param="client")
-    limits = Budget(budget) if isinstance(budget, int) else budget
+    limits = Budget.of(budget)
     if isinstance(manager, str):
         return _served(client, home, manager, {"session": session, "user": user, "policy": policy}, limits)
     from ctxmem.agents.sdk import Turns, through
