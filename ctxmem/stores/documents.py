@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
 from dataclasses import fields
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Select, Table, or_, select
+from sqlalchemy import ColumnElement, Select, Table, or_, select
 
 from ctxmem.document import Chunk, Document, Filter, Shelf
 from ctxmem.job import Job
@@ -17,7 +16,7 @@ from ctxmem.ports import DocumentStore
 from ctxmem.stores.document_schema import chunks, documents, shelves
 from ctxmem.stores.document_writer import DocumentWriter
 from ctxmem.stores.reads import chunks as parts
-from ctxmem.stores.writer import Commits
+from ctxmem.stores.writer import Database
 
 _DOCUMENT = tuple(documents.c[field.name] for field in fields(Document))
 _HEAD = tuple(column for column in _DOCUMENT if column.name != "text")
@@ -28,19 +27,10 @@ _SHELF = tuple(shelves.c[field.name] for field in fields(Shelf))
 class SqlDocuments(DocumentStore):
     """A `DocumentStore` beside a `SqlStore`, over its connections and its one writer."""
 
-    def __init__(
-        self, dialect: Dialect, commits: Commits, reading: Callable[[], AbstractContextManager[Connection]]
-    ) -> None:
-        """Bind to an open database.
-
-        Args:
-            dialect: of its SQL.
-            commits: runs writes.
-            reading: gives a connection to read on.
-        """
-        self._writer = DocumentWriter(dialect)
-        self._commits = commits
-        self._reading = reading
+    def __init__(self, database: Database) -> None:
+        self._writer = DocumentWriter(database.dialect)
+        self._commits = database.commits
+        self._reading = database.reading
 
     def put(
         self, tenant: str, made: Sequence[tuple[Document, Sequence[Chunk]]], *, jobs: Sequence[Job] = ()

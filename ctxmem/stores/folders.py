@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, collate, delete, select, update
+from sqlalchemy import Connection, collate, delete, select, update
 
 from ctxmem.errors import Conflict
 from ctxmem.ports import Change, Folder, Folders
@@ -16,7 +15,7 @@ from ctxmem.stores.folder_schema import folder_items, folders
 from ctxmem.stores.memory_erase import Gone
 from ctxmem.stores.reads import chunks
 from ctxmem.stores.statements import insert_new, upsert
-from ctxmem.stores.writer import Commits
+from ctxmem.stores.writer import Database
 
 _KEYED = "\x01"
 """Begins the keys of what was appended, so that none is a caller's own."""
@@ -25,21 +24,12 @@ _KEYED = "\x01"
 class SqlFolders(Folders):
     """`Folders` beside a `SqlStore`, over its connections and its one writer."""
 
-    def __init__(
-        self, dialect: Dialect, commits: Commits, reading: Callable[[], AbstractContextManager[Connection]]
-    ) -> None:
-        """Bind to an open database.
-
-        Args:
-            dialect: of its SQL.
-            commits: runs writes.
-            reading: gives a connection to read on.
-        """
-        self._make = insert_new(dialect, folders)
-        self._put = upsert(dialect, folder_items)
-        self._collation = "C" if dialect.name == "postgresql" else "BINARY"
-        self._commits = commits
-        self._reading = reading
+    def __init__(self, database: Database) -> None:
+        self._make = insert_new(database.dialect, folders)
+        self._put = upsert(database.dialect, folder_items)
+        self._collation = "C" if database.dialect.name == "postgresql" else "BINARY"
+        self._commits = database.commits
+        self._reading = database.reading
 
     def folder(
         self, tenant: str, name: str, *, last: int | None = None, key: str | None = None, prefix: str = ""

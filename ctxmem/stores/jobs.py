@@ -7,9 +7,8 @@ the attempt it was made in. So each job is done at least once, and noted as done
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -21,7 +20,7 @@ from ctxmem.ports import Jobs
 from ctxmem.stores.job_schema import jobs
 from ctxmem.stores.rows import json_text
 from ctxmem.stores.statements import insert_new
-from ctxmem.stores.writer import Commits
+from ctxmem.stores.writer import Database
 
 _NAMES = tuple(field.name for field in fields(Job))
 _COLUMNS = tuple(jobs.c[name] for name in _NAMES)
@@ -32,19 +31,10 @@ MOST_ERROR = 2000
 class SqlJobs(Jobs):
     """The outbox beside a `SqlStore`, over its connections and its one writer."""
 
-    def __init__(
-        self, dialect: Dialect, commits: Commits, reading: Callable[[], AbstractContextManager[Connection]]
-    ) -> None:
-        """Bind to an open database.
-
-        Args:
-            dialect: of its SQL.
-            commits: runs writes.
-            reading: gives a connection to read on.
-        """
-        self._writer = JobWriter(dialect)
-        self._commits = commits
-        self._reading = reading
+    def __init__(self, database: Database) -> None:
+        self._writer = JobWriter(database.dialect)
+        self._commits = database.commits
+        self._reading = database.reading
 
     def put(self, tenant: str, added: Sequence[Job]) -> Future[None]:
         return self._commits.submit(partial(self._writer.add, tenant=tenant, added=added))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -18,7 +17,7 @@ from ctxmem.stores import statements
 from ctxmem.stores.memory_schema import memories, memory_changes, memory_heads, memory_keys, memory_sources
 from ctxmem.stores.reads import chunks
 from ctxmem.stores.rows import json_text
-from ctxmem.stores.writer import Commits
+from ctxmem.stores.writer import Database
 
 _NAMES = tuple(field.name for field in fields(Memory) if field.name != "sources")
 _COLUMNS = tuple(memories.c[name] for name in _NAMES)
@@ -29,19 +28,10 @@ _CHANGE = tuple(memory_changes.c[field.name] for field in fields(MemoryChange))
 class SqlMemories(MemoryStore):
     """A `MemoryStore` beside a `SqlStore`, over its connections and its one writer."""
 
-    def __init__(
-        self, dialect: Dialect, commits: Commits, reading: Callable[[], AbstractContextManager[Connection]]
-    ) -> None:
-        """Bind to an open database.
-
-        Args:
-            dialect: of its SQL.
-            commits: runs writes.
-            reading: gives a connection to read on.
-        """
-        self._commits = commits
-        self._reading = reading
-        self._writer = MemoryWriter(dialect)
+    def __init__(self, database: Database) -> None:
+        self._commits = database.commits
+        self._reading = database.reading
+        self._writer = MemoryWriter(database.dialect)
 
     def apply(self, tenant: str, batch: MemoryBatch) -> Future[MemoryBatch]:
         return self._commits.submit(partial(self._writer.write, tenant=tenant, batch=batch))

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, delete, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from ctxmem.ports import SlotName, SlotStore
 from ctxmem.records import Event
 from ctxmem.stores import reads, schema, statements
 from ctxmem.stores.artifacts import hold_tenant
 from ctxmem.stores.slot_schema import slots
-from ctxmem.stores.writer import Commits
+from ctxmem.stores.writer import Database
 
 
 class SqlSlots(SlotStore):
     """A `SlotStore` beside a `SqlStore`, over its connections and its one writer."""
 
-    def __init__(
-        self, dialect: Dialect, commits: Commits, reading: Callable[[], AbstractContextManager[Connection]]
-    ) -> None:
-        """Bind to an open database.
-
-        Args:
-            dialect: of its SQL.
-            commits: runs writes.
-            reading: gives a connection to read on.
-        """
-        self._put = statements.upsert(dialect, slots)
-        self._has_row_locks = dialect.name == "postgresql"
-        self._commits = commits
-        self._reading = reading
+    def __init__(self, database: Database) -> None:
+        self._put = statements.upsert(database.dialect, slots)
+        self._has_row_locks = database.dialect.name == "postgresql"
+        self._commits = database.commits
+        self._reading = database.reading
 
     def folded(self, name: SlotName) -> list[Event]:
         ledger = schema.ledger

@@ -23,7 +23,7 @@ from ctxmem.stores.jobs import SqlJobs
 from ctxmem.stores.memories import SqlMemories
 from ctxmem.stores.schema import HEAD
 from ctxmem.stores.slots import SqlSlots
-from ctxmem.stores.writer import Commits, GroupCommit, PooledCommit
+from ctxmem.stores.writer import Commits, Database, GroupCommit, PooledCommit
 
 T = TypeVar("T")
 
@@ -57,11 +57,12 @@ class SqlStore(Store):
                 self._engine.connect().close()
         self._commits: Commits = GroupCommit(self._engine) if self._is_sqlite else PooledCommit(self._engine)
         self._batches = BatchWriter(self._engine.dialect)
-        self.jobs = SqlJobs(self._engine.dialect, self._commits, self._reading)
-        self.documents = SqlDocuments(self._engine.dialect, self._commits, self._reading)
-        self.folders = SqlFolders(self._engine.dialect, self._commits, self._reading)
-        self.slots = SqlSlots(self._engine.dialect, self._commits, self._reading)
-        self.memories: SqlMemories = SqlMemories(self._engine.dialect, self._commits, self._reading)
+        database = Database(self._engine.dialect, self._commits, self._reading)
+        self.jobs = SqlJobs(database)
+        self.documents = SqlDocuments(database)
+        self.folders = SqlFolders(database)
+        self.slots = SqlSlots(database)
+        self.memories: SqlMemories = SqlMemories(database)
 
     def write(self, tenant: str, batch: Batch) -> Future[Batch]:
         return self._commits.submit(partial(self._batches.write, tenant=tenant, batch=batch))

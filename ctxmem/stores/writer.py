@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Dialect, Engine
 
 from ctxmem.errors import CtxmemError, StoreError
 from ctxmem.stores.engine import begin_immediate
@@ -39,6 +40,21 @@ class Commits(Protocol):
     def close(self) -> None:
         """Finish what was submitted; refuse more."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An open database, as the parts of a store share it.
+
+    Attributes:
+        dialect: of its SQL.
+        commits: runs writes.
+        reading: gives a connection to read on.
+    """
+
+    dialect: Dialect
+    commits: Commits
+    reading: Callable[[], AbstractContextManager[Connection]]
 
 
 @dataclass(slots=True)
