@@ -74,6 +74,11 @@ class Message:
         """The text parts, joined by nothing."""
         return "".join(part.text for part in self.parts if part.kind == "text")
 
+    @property
+    def readable(self) -> str:
+        """All parts but images, audio and files, one after the other on lines of their own."""
+        return "\n".join(part.text for part in self.parts if part.kind != "opaque")
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:

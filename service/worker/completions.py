@@ -40,19 +40,19 @@ class Completions:
         asked = chat.read(await request.body())
         self._engine.check(asked.model)
         named = Behind.read(request.headers.get(HEADER))
-        prompt = await asyncio.to_thread(self._prompt, asked, request.headers.get(SESSION), named)
+        prompt = await self._prompt(asked, request.headers.get(SESSION), named)
         reply = Reply(self._engine, asked, prompt)
         answer = reply.stream(send) if asked.stream else reply.whole(scope, receive, send)
         await _unless_gone(answer, receive)
 
-    def _prompt(self, asked: ChatRequest, session: str | None, named: Behind | None) -> Prompt:
-        """The request as token ids, whole and without the message for which a memory stands."""
-        messages, tools = chat.messages(asked), chat.tools(asked)
-        ids = self._engine.encode(messages, tools)
-        rest = [message for at, message in enumerate(messages) if named is None or at != named.at]
-        if named is None or not rest or len(rest) == len(messages):
-            return Prompt(ids, session)
-        return Prompt(ids, session, named.name, self._engine.encode(rest, tools))
+    async def _prompt(self, asked: ChatRequest, session: str | None, named: Behind | None) -> Prompt:
+        """The request as token ids; without the message for which a memory stands, where that is made."""
+        read, memory = chat.messages(asked), None
+        if named is not None and named.at < len(read) > 1:
+            memory = await self._engine.memory(named.name)
+        if named is not None and memory is not None:
+            read = [*read[: named.at], *read[named.at + 1 :]]
+        return Prompt(await asyncio.to_thread(self._engine.encode, read, chat.tools(asked)), session, memory)
 
 
 class Reply:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +20,13 @@ from ctxmem.ports import SlotName, TokenScores
 from ctxmem.types import Message
 from service.errors import UnknownModel
 from service.worker.loading import LOADING
-from service.worker.memories import Memories
+from service.worker.memories import Found, Memories
 from service.worker.scores import ScoreCache
 from service.worker.turns import Rank, Turns, Work
 from service.worker.wire import CountReply, CountRequest, ScoreReply, pack
 
 if TYPE_CHECKING:
     from ctxmem.lm.causal import CausalLM
-    from ctxmem.lm.ccm.memory import Memory
     from ctxmem.lm.generate import ChatModel
     from ctxmem.lm.reply import Completion, Piece, Sampling
 
@@ -56,16 +55,14 @@ class Prompt:
     """What a chat is to be answered to.
 
     Attributes:
-        ids: the whole request as token ids.
+        ids: the request as token ids.
         session: whose cached prefix may be used.
-        memory: what may stand in place of a part of it.
-        behind: the request without that part.
+        memory: what is read before it, in place of a part that `ids` then lack.
     """
 
     ids: list[int]
     session: str | None = None
-    memory: SlotName | None = None
-    behind: list[int] = field(default_factory=list)
+    memory: Found | None = None
 
 
 class Engine:
@@ -178,6 +175,17 @@ class Engine:
             self._scores.put(text, packed)
         return ScoreReply(loaded.lm.name, loaded.lm.rate, found)
 
+    async def memory(self, name: SlotName) -> Found | None:
+        """A compressed memory, once it has been made; waits for the model as `chat` does.
+
+        Raises:
+            Unavailable, ModelError: as `chat`.
+        """
+        if self.memories is None:
+            return None
+        loaded = await self._ready()
+        return await self.memories.find(name, loaded.lm, self.turns)
+
     @asynccontextmanager
     async def chat(self, asked: Prompt, sampling: Sampling) -> AsyncIterator[Work[Piece, Completion]]:
         """Begin a reply, waiting for the model when it is still being loaded.
@@ -188,25 +196,13 @@ class Engine:
             Overloaded: too much work is waiting.
         """
         loaded = await self._ready()
-        memory = None
-        if asked.memory is not None and self.memories is not None:
-            memory = await self.memories.find(asked.memory, loaded.lm, self.turns)
         reply = (
             loaded.chat.reply(asked.ids, sampling, session=asked.session)
-            if memory is None
-            else self._behind(memory, asked, sampling, loaded.chat)
+            if asked.memory is None
+            else asked.memory.reply(loaded.chat, asked.ids, sampling)
         )
         async with self.turns.work(reply, rank=Rank.CHAT) as work:
             yield work
-
-    def _behind(
-        self, memory: Memory, asked: Prompt, sampling: Sampling, chat: ChatModel
-    ) -> Generator[Piece, None, Completion]:
-        """A reply to the shorter prompt, with the memory before it."""
-        assert self.memories is not None
-        cache = self.memories.model.model.cache(memory)
-        done = yield from chat.reply(asked.behind, sampling, behind=cache)
-        return replace(done, memory_slots=memory.slots, memory_bytes=memory.states.nbytes)
 
     async def _ready(self) -> Loaded:
         if self._loading is None:

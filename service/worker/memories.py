@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ctxmem.errors import CtxmemError
@@ -17,11 +17,30 @@ from service.worker.turns import Rank, Turns
 
 if TYPE_CHECKING:
     from ctxmem.lm.causal import CausalLM
-    from ctxmem.lm.ccm.compressed import CompressedLM
-    from ctxmem.lm.ccm.memory import Memory
+    from ctxmem.lm.ccm.memory import Memory, MemoryModel
     from ctxmem.lm.ccm.sessions import SessionMemories
+    from ctxmem.lm.generate import ChatModel
+    from ctxmem.lm.reply import Completion, Piece, Sampling
 
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A memory, and the model that reads it.
+
+    Attributes:
+        memory: the memory.
+        model: the language model with its adapter.
+    """
+
+    memory: Memory
+    model: MemoryModel
+
+    def reply(self, chat: ChatModel, prompt: Sequence[int], sampling: Sampling) -> Generator[Piece, None, Completion]:
+        """Answer a prompt behind the memory, which stays as it is; for the compute thread."""
+        done = yield from chat.reply(prompt, sampling, behind=self.model.cache(self.memory))
+        return replace(done, memory_slots=self.memory.slots, memory_bytes=self.memory.states.nbytes)
 
 
 class Memories:
@@ -32,33 +51,29 @@ class Memories:
         self._store = store
         self._cache = cache
         self._making: dict[SlotName, asyncio.Task[None]] = {}
-        self._lm: CausalLM | None = None
+        self._opened: SessionMemories | None = None
 
-    async def find(self, name: SlotName, lm: CausalLM, turns: Turns) -> Memory | None:
+    async def find(self, name: SlotName, lm: CausalLM, turns: Turns) -> Found | None:
         """The memory; when there is none yet it is begun, and None says that the text has to do."""
-        self._lm = lm
         try:
-            found = await turns.call(lambda: self._sessions.find(name))
+            sessions, memory = await turns.call(lambda: self._found(name, lm))
         except CtxmemError as error:
             _LOG.warning("no compressed memory: %s", error)
             return None
-        if found is None and name not in self._making:
-            self._making[name] = asyncio.create_task(self._make(name, turns))
-        return found
-
-    @property
-    def model(self) -> CompressedLM:
-        """The language model with its adapter, once a memory was found."""
-        return self._compressed
+        if memory is not None:
+            return Found(memory, sessions.model)
+        if name not in self._making:
+            self._making[name] = asyncio.create_task(self._make(name, sessions, turns))
+        return None
 
     def close(self) -> None:
         """Leave what is being made; it is begun again by the next chat that needs it."""
         for task in self._making.values():
             task.cancel()
 
-    async def _make(self, name: SlotName, turns: Turns) -> None:
+    async def _make(self, name: SlotName, sessions: SessionMemories, turns: Turns) -> None:
         try:
-            async with turns.work(self._sessions.make(name), rank=Rank.BACKGROUND) as work:
+            async with turns.work(sessions.make(name), rank=Rank.BACKGROUND) as work:
                 async for _ in work:
                     pass
         except CtxmemError as error:
@@ -66,16 +81,11 @@ class Memories:
         finally:
             del self._making[name]
 
-    @cached_property
-    def _compressed(self) -> CompressedLM:
-        """Hooks the adapter into the model; what does not compress sees the model as it was."""
+    def _found(self, name: SlotName, lm: CausalLM) -> tuple[SessionMemories, Memory | None]:
+        """Look up in the compute thread; the first time, hook the adapter into the model and open the store."""
         from ctxmem.lm.ccm.compressed import CompressedLM
-
-        assert self._lm is not None
-        return CompressedLM(self._lm)
-
-    @cached_property
-    def _sessions(self) -> SessionMemories:
         from ctxmem.lm.ccm.sessions import SessionMemories
 
-        return SessionMemories(self._compressed, self._store(), self._cache())
+        if self._opened is None:
+            self._opened = SessionMemories(CompressedLM(lm), self._store(), self._cache())
+        return self._opened, self._opened.find(name)

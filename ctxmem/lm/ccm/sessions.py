@@ -16,7 +16,7 @@ from ctxmem import chat
 from ctxmem.errors import InvalidInput, NotFound
 from ctxmem.lm.ccm.blobs import Packing, pack, unpack
 from ctxmem.lm.ccm.compressed import CompressedLM
-from ctxmem.lm.ccm.memory import Memory
+from ctxmem.lm.ccm.memory import Memory, MemoryModel
 from ctxmem.lm.ccm.update import Update
 from ctxmem.ports import Cache, SlotName, SlotStore
 from ctxmem.records import Event
@@ -65,6 +65,11 @@ class SessionMemories:
         self._packing = packing
         self._hot: OrderedDict[SlotName, Memory] = OrderedDict()
 
+    @property
+    def model(self) -> MemoryModel:
+        """Gives caches of memories that were found or made."""
+        return self._lm.model
+
     def find(self, name: SlotName) -> Memory | None:
         """A session's memory if it has been made: from this process, the shared cache or the store.
 
@@ -73,7 +78,7 @@ class SessionMemories:
         """
         found = self._hot.get(name) or self._cached(name)
         if found is None:
-            found = self._read(self._store.slots(name, self._lm.model.maker))
+            found = self._read(self._store.slots(name, self.model.maker))
         if found is not None:
             self._remember(name, found)
         return found
@@ -98,7 +103,7 @@ class SessionMemories:
         memory = memory or self._empty
         for later, folded in reversed(missing):
             for ids in self._lm.steps(list(said(folded))):
-                memory = self._lm.model.compress(memory, ids)
+                memory = self.model.compress(memory, ids)
                 yield len(ids)
             self._keep(later, memory)
         return memory
@@ -116,7 +121,7 @@ class SessionMemories:
 
     def _read(self, blob: bytes | None) -> Memory | None:
         try:
-            return unpack(blob, self._lm.model.maker) if blob is not None else None
+            return unpack(blob, self.model.maker) if blob is not None else None
         except InvalidInput as error:
             _LOG.warning("a compressed memory is made again: %s", error)
             return None
@@ -132,6 +137,6 @@ def said(events: Sequence[Event]) -> Iterator[tuple[str, str]]:
     """Role and text of what was said in events; what ctxmem put in is nobody's word."""
     for event in events:
         message = chat.parse(event.raw)
-        text = "\n".join(part.text for part in message.parts if part.kind != "opaque").strip()
+        text = message.readable.strip()
         if text and event.kind is None:
             yield message.role, text
