@@ -56,6 +56,11 @@ class Parts:
     ahead: Callable[..., Any] | None = None
 
 
+def _arrival(parts: Parts) -> tuple[Transform, ...]:
+    """Shortens fresh tool results."""
+    return (resolve("selective")(scorer=parts.scorer, deadline=parts.deadline),)
+
+
 def _none(parts: Parts) -> Policy:
     """Nothing is shortened; whole turns leave, oldest first, when the budget forces it."""
     del parts
@@ -65,31 +70,26 @@ def _none(parts: Parts) -> Policy:
 def _balanced(parts: Parts) -> Policy:
     """Fresh tool results are shortened as they arrive; at an epoch old turns are shortened, then the oldest leave."""
     selective: Callable[..., Any] = resolve("selective")
-    arrival = selective(scorer=parts.scorer, deadline=parts.deadline)
     epoch = selective(scorer=parts.scorer, min_tokens=24, target=LOW, deadline=_EPOCH_PATIENCE * parts.deadline)
-    return Policy("balanced", (arrival,), (epoch, resolve("fit")(low=LOW)))
+    return Policy("balanced", _arrival(parts), (epoch, resolve("fit")(low=LOW)))
 
 
 def _mem1(parts: Parts) -> Policy:
     """Fresh tool results are shortened as they arrive; at an epoch what is old becomes one bounded state."""
-    selective: Callable[..., Any] = resolve("selective")
-    arrival = selective(scorer=parts.scorer, deadline=parts.deadline)
     ahead = {"ahead": parts.ahead} if parts.ahead is not None else {}
     epoch = (resolve("consolidate")(low=LOW, **ahead), resolve("fit")(low=LOW))
-    return Policy("mem1", (arrival,), epoch)
+    return Policy("mem1", _arrival(parts), epoch)
 
 
 def _pencil(parts: Parts) -> Policy:
     """As `balanced`; and a subtask that an agent has ended by its own calls is folded into its answer at once."""
-    balanced = _balanced(parts)
-    return replace(balanced, name="pencil", scopes=resolve("fold")(auto=True))
+    return replace(_balanced(parts), name="pencil", scopes=resolve("fold")(auto=True))
 
 
 def _ccm(parts: Parts) -> Policy:
     """As `mem1`; a local model has key/value memory of what was folded, and the state's text is for all others."""
-    arrival = resolve("selective")(scorer=parts.scorer, deadline=parts.deadline)
     folded = resolve("consolidate")(low=LOW, action="memory", step="ccm")
-    return Policy("ccm", (arrival,), (folded, resolve("fit")(low=LOW)), memory=True)
+    return Policy("ccm", _arrival(parts), (folded, resolve("fit")(low=LOW)), memory=True)
 
 
 _EPOCH_PATIENCE = 10

@@ -215,14 +215,9 @@ def environment(values: Mapping[str, Any]) -> dict[str, str]:
     return {**os.environ, **{PREFIX + name.upper(): str(value) for name, value in values.items()}}
 
 
-def database_told() -> str | None:
-    """The database that the parent process named in the environment."""
-    return os.environ.get(f"{PREFIX}DATABASE_URL") or None
-
-
-def redis_told() -> str | None:
-    """The Redis or Valkey that the parent process named in the environment."""
-    return os.environ.get(f"{PREFIX}REDIS_URL") or None
+def told(name: Literal["database_url", "redis_url"]) -> str | None:
+    """A setting that the parent process told in the environment; None without it."""
+    return os.environ.get(PREFIX + name.upper()) or None
 
 
 def is_loopback(host: str) -> bool:

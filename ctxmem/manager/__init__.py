@@ -274,7 +274,7 @@ class ContextManager:
     def erase_user(self, user_id: str) -> Erasure:
         """Erase everything of a user: rows, originals, cached state."""
         for session in self.engine.store.sessions(self.tenant, user_id=user_id, limit=1_000_000):
-            self.engine.hot.drop(self.tenant, session.id)
+            self.engine.forget(self.tenant, session.id)
         self.memories.drop(user_id)
         return self.engine.store.erase_user(self.tenant, user_id)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from ctxmem.compressors.mem1.apply import Turn
-from ctxmem.compressors.mem1.consolidate import Ahead, Consolidate, read
+from ctxmem.compressors.mem1.consolidate import Ahead, Consolidate, begun
 from ctxmem.compressors.mem1.ladder import Updater
 from ctxmem.compressors.mem1.log import Change, after
 from ctxmem.compressors.mem1.state import LEAST_BOUND, State
@@ -81,7 +81,9 @@ class Consolidation:
         scope = Scope(
             manager.tenant, live.session.id, live.session.user_id, live.branch.number, depth=live.branch.depth
         )
-        before = _begun(ahead_of(manager.engine.store, scope), live.items)
+        messages = (item.message for item in live.items)
+        shown = next(((message.id, message.text) for message in messages if message.kind == "state"), None)
+        before = begun(ahead_of(manager.engine.store, scope), shown)
         new = [item for item in _old(live.items) if item.message.id not in before.covers]
         if not new:
             return None
@@ -104,14 +106,6 @@ def _after(state: State, changes: Sequence[Change]) -> State:
     return state
 
 
-def _begun(known: Ahead | None, items: Sequence[LiveItem]) -> Ahead:
-    """What is known before: the state in the context, or a newer one that was worked out from it."""
-    shown = next((item.message for item in items if item.message.kind == "state"), None)
-    if known is not None and (shown is None or shown.id in known.covers):
-        return known
-    return Ahead(read(shown.text), frozenset({shown.id})) if shown is not None else Ahead(State(), frozenset())
-
-
 def _old(items: Sequence[LiveItem]) -> list[LiveItem]:
     """What an epoch may consolidate: what was said, and answers of scopes, before the newest user message."""
     said = [item for item in items if not item.header and item.message.kind in (None, "fold")]
@@ -121,14 +115,10 @@ def _old(items: Sequence[LiveItem]) -> list[LiveItem]:
 
 def _turns(items: Sequence[LiveItem]) -> tuple[Turn, ...]:
     return tuple(
-        Turn(item.message.id, role if role in ("user", "assistant") else "tool", _text(item), at)
+        Turn(item.message.id, role if role in ("user", "assistant") else "tool", item.message.readable, at)
         for at, item in enumerate(items)
         for role in (item.message.role,)
     )
-
-
-def _text(item: LiveItem) -> str:
-    return "\n".join(part.text for part in item.message.parts if part.kind != "opaque")
 
 
 def _batches(turns: Sequence[Turn], count: Counter) -> Iterator[tuple[Turn, ...]]:

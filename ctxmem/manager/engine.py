@@ -13,6 +13,7 @@ from ctxmem.errors import ModelError
 from ctxmem.job import Job
 from ctxmem.manager.hot import HotStates
 from ctxmem.ports import Cache, Counter, Scorer, Store
+from ctxmem.ports.slots import slots_key
 from ctxmem.records import RequestRecord
 from ctxmem.types import Scope
 
@@ -69,6 +70,11 @@ class Engine:
         from ctxmem.manager.states import ahead_of
 
         return ahead_of(self.store, scope)
+
+    def forget(self, tenant: str, session_id: str) -> None:
+        """Leave nothing of a session that is being erased in this process or the shared cache."""
+        self.hot.drop(tenant, session_id)
+        self.cache.drop(tenant, [slots_key(session_id)])
 
     def scorer_for(self, tenant: str) -> Scorer:
         """The scorer, remembering what it scored for the tenant unless it is as quick as looking that up."""

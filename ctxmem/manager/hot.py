@@ -17,7 +17,6 @@ from typing import Any
 from ctxmem import chat
 from ctxmem.ledger import Live, LiveItem, fingerprint, surroundings
 from ctxmem.ports import Cache, Store
-from ctxmem.ports.slots import slots_key
 from ctxmem.records import Branch, Event, LedgerEntry, Session
 from ctxmem.types import Message
 
@@ -86,8 +85,7 @@ class HotStates:
             lives = self._sessions.pop((tenant, session_id), {})
             self._forget((tenant, session_id), lives)
         numbers = range(max(lives, default=0) + 1)
-        keys = [_cache_key(session_id, number) for number in numbers]
-        return self._cache.drop(tenant, [*keys, slots_key(session_id)])
+        return self._cache.drop(tenant, [_cache_key(session_id, number) for number in numbers])
 
     def _forget(self, key: tuple[str, str], lives: Mapping[int, Live]) -> None:
         for live in lives.values():

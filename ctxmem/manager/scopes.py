@@ -88,7 +88,7 @@ class Scopes:
             if waiting:
                 raise Conflict(f"a subtask cannot begin: unanswered tool calls: {', '.join(waiting[:5])}")
             scope = f"f{live.session.events}"
-            pushed(frames, Frame(scope, task, live.branch.depth, visibility))
+            pushed(frames, Frame(scope, task, live.branch.depth))
             return _message(Mark("open", scope, task))
 
         marked = self._mark(compose)

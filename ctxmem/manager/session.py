@@ -110,7 +110,7 @@ class SessionView:
         head = self.head
         for own in self.scopes.sessions():
             self.manager.session(own).erase()
-        self.manager.engine.hot.drop(self.manager.tenant, head.id)
+        self.manager.engine.forget(self.manager.tenant, head.id)
         return self.manager.engine.store.erase_session(self.manager.tenant, head.id)
 
 

@@ -177,11 +177,10 @@ def _told(prepared: Prepared) -> str:
 
 def _behind(tenant: str, prepared: Prepared) -> Behind | None:
     """The memory that the plan names, and where the message stands that tells the same as text."""
-    named = next((segment.memory for segment in prepared.plan.segments if segment.memory), None)
-    at = next((at for at, message in enumerate(prepared.messages) if named and message.id == named), None)
-    if named is None or at is None:
-        return None
-    return Behind(SlotName(tenant, prepared.session_id, named), at)
+    named = {segment.memory for segment in prepared.plan.segments if segment.memory}
+    places = (at for at, message in enumerate(prepared.messages) if message.id in named)
+    at = next(places, None) if named else None
+    return None if at is None else Behind(SlotName(tenant, prepared.session_id, prepared.messages[at].id), at)
 
 
 def nothing() -> Answer:

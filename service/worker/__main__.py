@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _documents(asked: argparse.Namespace) -> Documents:
     """The library on the database that the environment names: a URL may have a password, which arguments would show."""
-    return Documents(settings.database_told(), embedder=asked.embedder, cache_dir=asked.cache_dir)
+    return Documents(settings.told("database_url"), embedder=asked.embedder, cache_dir=asked.cache_dir)
 
 
 def _unix(path: Path) -> socket.socket:

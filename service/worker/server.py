@@ -78,7 +78,7 @@ def create_app(model: str, *, cache_dir: Path | None = None, documents: Document
 
 def _memories(library: Documents) -> Memories:
     """Compressed memories in the library's database, with a copy in the cache that the environment names."""
-    return Memories(lambda: library.store.slots, lambda: cache_at(settings.redis_told()))
+    return Memories(lambda: library.store.slots, lambda: cache_at(settings.told("redis_url")))
 
 
 def _asking(library: Documents) -> list[Route]:

@@ -42,6 +42,18 @@ class Ahead:
     covers: frozenset[str]
 
 
+def begun(known: Ahead | None, shown: tuple[str, str] | None) -> Ahead:
+    """What to go on from: the state in the context, or a newer one that was worked out from it.
+
+    Args:
+        known: the newest state that was worked out ahead.
+        shown: event id and text of the state in the context.
+    """
+    if known is not None and (shown is None or shown[0] in known.covers):
+        return known
+    return Ahead(read(shown[1]), frozenset({shown[0]})) if shown is not None else Ahead(State(), frozenset())
+
+
 def nothing_ahead(scope: Scope) -> Ahead | None:
     """No state is ever worked out ahead."""
     del scope
@@ -102,11 +114,9 @@ class Consolidate:
 
     def _begun(self, plan: ContextPlan, going: Sequence[Segment]) -> tuple[State, tuple[Turn, ...]]:
         """The state to go on from, and the turns that it does not know yet."""
-        shown = next((segment for segment in going if segment.kind == "state"), None)
-        known = self.ahead(plan.scope)
-        if known is not None and (shown is None or owner(shown) in known.covers):
-            return known.state, _turns([segment for segment in going if owner(segment) not in known.covers])
-        return read(shown.text) if shown is not None else State(), _turns(going)
+        shown = next(((owner(segment), segment.text) for segment in going if segment.kind == "state"), None)
+        before = begun(self.ahead(plan.scope), shown)
+        return before.state, _turns([segment for segment in going if owner(segment) not in before.covers])
 
 
 def read(text: str) -> State:

@@ -14,6 +14,7 @@ from ctxmem.compressors.pencil.marks import Mark
 from ctxmem.errors import Conflict, InvalidInput
 
 Visibility = Literal["inherit", "isolated"]
+"""Whether a scope goes on where it was opened and sees what came before it, or sees its task and what it is given."""
 
 MOST_DEPTH = 8
 """Scopes that may be open in one another."""
@@ -31,15 +32,11 @@ class Frame:
         scope: its id.
         task: what it is to do.
         at: where it begins, in the owner's own measure.
-        visibility: `inherit` shows the scope what came before it, `isolated` its task and what was given to it.
-        refs: handles of what an isolated scope is given.
     """
 
     scope: str
     task: str
     at: int
-    visibility: Visibility = "inherit"
-    refs: tuple[str, ...] = ()
 
 
 Frames = tuple[Frame, ...]
