@@ -15,9 +15,9 @@ from service.settings import Settings
 from service.settings import Upstream as UpstreamSettings
 from service.worker.behind import HEADER, Behind
 from service.worker.channel import UnixConnection
-from tests.service.conftest import Answer, Gateway, served
-from tests.service.test_documents import Work
+from tests.service.conftest import Answer, Gateway
 from tests.service.upstream import Upstream
+from tests.service.worker_process import Work, beside_worker
 
 pytestmark = pytest.mark.model
 
@@ -30,13 +30,10 @@ QUESTION = {"role": "user", "content": "When does the tram leave?"}
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory, shared_upstream: Upstream) -> Iterator[tuple[Gateway, Work]]:
     """A gateway, its worker, and another upstream."""
-    folder = tmp_path_factory.mktemp("ccm")
-    work = Work(folder)
     up = UpstreamSettings(name="up", base_url=shared_upstream.url, models=("m",))
-    with served(Settings(data_dir=folder, port=0, upstreams=(up,))) as running:
-        work.start()
-        yield running, work
-        work.kill()
+    folder = tmp_path_factory.mktemp("ccm")
+    with beside_worker(Settings(data_dir=folder, port=0, upstreams=(up,))) as running:
+        yield running
 
 
 @pytest.fixture

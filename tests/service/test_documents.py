@@ -3,60 +3,24 @@
 from __future__ import annotations
 
 import base64
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ctxmem.errors import Unavailable
 from service.settings import Settings
-from service.worker.library import RemoteLibrary
-from tests.service.conftest import Gateway, served
+from tests.service.conftest import Gateway
+from tests.service.worker_process import Work, beside_worker
 
 TEXTS = {"tram": "The tram to the harbour stops at nine.", "cat": "A kitten sleeps on the warm windowsill."}
-
-
-@dataclass
-class Work:
-    """A model worker that can be killed and started again."""
-
-    folder: Path
-    process: subprocess.Popen[bytes] | None = field(default=None)
-
-    def start(self) -> None:
-        argv = [sys.executable, "-m", "service.worker", "--socket", str(self.folder / "worker.sock")]
-        environment = os.environ | {"CTXMEM_DATABASE_URL": f"sqlite:///{self.folder}/ctxmem.db"}
-        self.process = subprocess.Popen(argv, env=environment)
-        library, end = RemoteLibrary(self.folder / "worker.sock"), time.monotonic() + 60
-        while time.monotonic() < end:
-            with suppress(Unavailable):
-                library.embed(["warm"])
-                break
-            time.sleep(0.2)
-        library.close()
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Work]]:
     """A gateway and its worker."""
-    folder = tmp_path_factory.mktemp("documents")
-    work = Work(folder)
-    with served(Settings(data_dir=folder, port=0)) as running:
-        work.start()
-        yield running, work
-        work.kill()
+    with beside_worker(Settings(data_dir=tmp_path_factory.mktemp("documents"), port=0)) as running:
+        yield running
 
 
 @pytest.fixture

@@ -19,9 +19,12 @@ import httpx2
 import openai
 
 from ctxmem.errors import Unavailable
+from service.settings import Settings
 from service.worker.channel import UnixConnection
 from service.worker.client import WorkerClient
+from service.worker.library import RemoteLibrary
 from service.worker.wire import Health
+from tests.service.conftest import Gateway, served
 
 LOADING = 120.0
 """Seconds that a worker gets to load its model, converting it included."""
@@ -86,3 +89,40 @@ def running(cache: Path) -> Iterator[Worker]:
             made.client.close()
             process.kill()
             process.wait()
+
+
+@dataclass
+class Work:
+    """A model worker that can be killed and started again."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+    def start(self) -> None:
+        argv = [sys.executable, "-m", "service.worker", "--socket", str(self.folder / "worker.sock")]
+        environment = os.environ | {"CTXMEM_DATABASE_URL": f"sqlite:///{self.folder}/ctxmem.db"}
+        self.process = subprocess.Popen(argv, env=environment)
+        library, end = RemoteLibrary(self.folder / "worker.sock"), time.monotonic() + 60
+        while time.monotonic() < end:
+            with suppress(Unavailable):
+                library.embed(["warm"])
+                break
+            time.sleep(0.2)
+        library.close()
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def beside_worker(settings: Settings) -> Iterator[tuple[Gateway, Work]]:
+    """A gateway, and a worker on its socket and its database."""
+    work = Work(settings.data_dir)
+    with served(settings) as running:
+        work.start()
+        try:
+            yield running, work
+        finally:
+            work.kill()

@@ -9,35 +9,37 @@ from pathlib import Path
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+def told(name: str, folder: Path) -> str:
+    """What an example prints when it runs to its end in a folder."""
+    run = [sys.executable, str(EXAMPLES / name)]
+    done = subprocess.run(run, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_the_library_example_brings_back_what_it_left_out(tmp_path: Path) -> None:
     """Twenty days in a small window: never over it, and the first day is still there."""
-    run = [sys.executable, str(EXAMPLES / "library.py")]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    days = [line.split() for line in done.stdout.splitlines() if line.startswith("day ")]
+    said = told("library.py", tmp_path)
+    days = [line.split() for line in said.splitlines() if line.startswith("day ")]
     assert len(days) == 20
     assert all(int(words[2]) <= int(words[4]) for words in days)
-    assert done.stdout.endswith("Day 1: today I walked 1 km along the coast and saw 2 ships.\n")
+    assert said.endswith("Day 1: today I walked 1 km along the coast and saw 2 ships.\n")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrapped_client_is_used_as_before(tmp_path: Path) -> None:
     """Fifteen days in a small window, through the official client: never over it, and the first day is still there."""
-    run = [sys.executable, str(EXAMPLES / "wrapped_client.py")]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    days = [line.split() for line in done.stdout.splitlines() if line.startswith("day ")]
+    said = told("wrapped_client.py", tmp_path)
+    days = [line.split() for line in said.splitlines() if line.startswith("day ")]
     assert len(days) == 15
     assert all(int(words[2]) <= int(words[4]) for words in days)
-    assert done.stdout.endswith("Day 1: today I walked 1 km along the coast and saw 2 ships.\n")
+    assert said.endswith("Day 1: today I walked 1 km along the coast and saw 2 ships.\n")
 
 
 def test_a_langchain_agent_keeps_its_state_and_its_budget(tmp_path: Path) -> None:
     """Fifteen days in a small window: the model sees some of it, the graph keeps all."""
-    run = [sys.executable, str(EXAMPLES / "langchain_agent.py")]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    *calls, last = done.stdout.splitlines()
+    said = told("langchain_agent.py", tmp_path)
+    *calls, last = said.splitlines()
     assert len(calls) == 3
     assert all(int(words[0]) <= int(words[2]) for words in map(str.split, calls))
     assert last.startswith("the graph keeps 30 messages; the first: Day 1:")
@@ -45,10 +47,8 @@ def test_a_langchain_agent_keeps_its_state_and_its_budget(tmp_path: Path) -> Non
 
 def test_an_agent_of_openais_sdk_keeps_its_session_and_its_budget(tmp_path: Path) -> None:
     """Fifteen days in a small window: the model sees some of it, the session keeps all."""
-    run = [sys.executable, str(EXAMPLES / "openai_agents.py")]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    *calls, answer, last = done.stdout.splitlines()
+    said = told("openai_agents.py", tmp_path)
+    *calls, answer, last = said.splitlines()
     assert all(int(words[0]) <= int(words[2]) for words in map(str.split, calls))
     assert answer.startswith("I was sent ")
     assert last.startswith("the session keeps 30 items; the first: Day 1:")
@@ -56,21 +56,17 @@ def test_an_agent_of_openais_sdk_keeps_its_session_and_its_budget(tmp_path: Path
 
 def test_anthropics_memory_tool_keeps_files_until_they_are_erased(tmp_path: Path) -> None:
     """Written by the SDK's runner, read back with line numbers, gone with their user."""
-    run = [sys.executable, str(EXAMPLES / "anthropic_memory.py")]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    said, _, line, *_, listed = done.stdout.splitlines()
-    assert said == "I will remember that."
+    said = told("anthropic_memory.py", tmp_path)
+    first, _, line, *_, listed = said.splitlines()
+    assert first == "I will remember that."
     assert line.split("\t") == ["     1", "likes tea"]
     assert listed == "0B\t/memories"
 
 
 def test_a_pydantic_ai_agent_keeps_its_conversation_and_its_budget(tmp_path: Path) -> None:
     """Fifteen days in a small window: the model sees some of it, the store keeps all."""
-    run = [sys.executable, str(EXAMPLES / "pydantic_ai_agent.py")]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    *calls, answer, last = done.stdout.splitlines()
+    said = told("pydantic_ai_agent.py", tmp_path)
+    *calls, answer, last = said.splitlines()
     assert all(int(words[0]) <= int(words[2]) for words in map(str.split, calls))
     assert answer.startswith("I was sent ")
     assert last.startswith("the conversation keeps 30 messages; the first: Day 1:")
@@ -78,20 +74,16 @@ def test_a_pydantic_ai_agent_keeps_its_conversation_and_its_budget(tmp_path: Pat
 
 def test_llama_indexs_memory_is_told_what_left_its_window(tmp_path: Path) -> None:
     """Seventeen messages, some given, and the first one as a memory."""
-    run = [sys.executable, str(EXAMPLES / "llama_index_memory.py")]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    given, memory = done.stdout.splitlines()
+    said = told("llama_index_memory.py", tmp_path)
+    given, memory = said.splitlines()
     assert int(given.split()[0]) < 17
     assert memory == "I live in Lisbon."
 
 
 def test_memories_are_served_over_mcp(tmp_path: Path) -> None:
     """Added by one client, found by another; no tool can name a user."""
-    run = [sys.executable, str(EXAMPLES / "mcp_memories.py")]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    tools, found, nothing = done.stdout.splitlines()
+    said = told("mcp_memories.py", tmp_path)
+    tools, found, nothing = said.splitlines()
     assert "search_memory(query, top_k)" in tools
     assert "user" not in tools
     assert found == "alice finds: I live in Lisbon."

@@ -10,7 +10,12 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ctxmem.lm.causal import CausalLM
+from ctxmem.lm.ccm.adapter import Adapter
+from ctxmem.lm.ccm.compressed import CompressedLM
+from ctxmem.lm.ccm.files import save_adapter
+from ctxmem.lm.ccm.rows import ChatML
 from ctxmem.lm.text import Tokenizer as TextTokenizer
+from ctxmem.tokens.resolve import counter_for
 
 END = "<|im_end|>"
 
@@ -57,3 +62,16 @@ def make() -> Make:
 def lm() -> CausalLM:
     """A model that no test changes."""
     return CausalLM(random_model(), byte_tokenizer(), label="random")
+
+
+@pytest.fixture(scope="session")
+def compressed(tmp_path_factory: pytest.TempPathFactory) -> CompressedLM:
+    """The real model with an adapter that was never trained; no test changes it."""
+    folder = tmp_path_factory.mktemp("adapter")
+    counter_for("smollm2")  # writes the tokenizer
+    lm = CausalLM.load("smollm2")
+    torch.manual_seed(0)
+    fresh = Adapter(lm.model)
+    save_adapter(fresh, lm.model, folder, sink=ChatML(lm.tokenizer).start, note={})
+    fresh.remove()
+    return CompressedLM(lm, folder)

@@ -6,32 +6,15 @@ import pytest
 import torch
 
 from ctxmem.errors import InvalidInput
-from ctxmem.lm.causal import CausalLM
-from ctxmem.lm.ccm.adapter import Adapter
 from ctxmem.lm.ccm.compressed import STEP, CompressedLM
-from ctxmem.lm.ccm.files import save_adapter
-from ctxmem.lm.ccm.rows import ChatML
 from ctxmem.lm.ccm.update import Update
 from ctxmem.lm.reply import Sampling
-from ctxmem.tokens.resolve import counter_for
 
 pytestmark = pytest.mark.model
 
 SHORT = Sampling(max_tokens=8, temperature=0.0)
 SAID = [("user", "My dog is called Rex."), ("assistant", "A good name!")]
 ASKED = [("user", "What is my dog called?")]
-
-
-@pytest.fixture(scope="module")
-def compressed(tmp_path_factory: pytest.TempPathFactory) -> CompressedLM:
-    folder = tmp_path_factory.mktemp("adapter")
-    counter_for("smollm2")  # writes the tokenizer
-    lm = CausalLM.load("smollm2")
-    torch.manual_seed(0)
-    fresh = Adapter(lm.model)
-    save_adapter(fresh, lm.model, folder, sink=ChatML(lm.tokenizer).start, note={})
-    fresh.remove()
-    return CompressedLM(lm, folder)
 
 
 def test_a_memory_is_read_and_stays_as_it_was(compressed: CompressedLM) -> None:

@@ -11,35 +11,18 @@ from sqlalchemy import update
 
 from ctxmem import ContextManager
 from ctxmem.errors import NotFound
-from ctxmem.lm.causal import CausalLM
-from ctxmem.lm.ccm.adapter import Adapter
 from ctxmem.lm.ccm.compressed import CompressedLM
-from ctxmem.lm.ccm.files import save_adapter
 from ctxmem.lm.ccm.memory import Memory
-from ctxmem.lm.ccm.rows import ChatML
 from ctxmem.lm.ccm.sessions import ENDLESS, SessionMemories, said
 from ctxmem.ports import SlotName
 from ctxmem.stores.memory import MemoryCache
 from ctxmem.stores.slot_schema import slots
 from ctxmem.stores.sql import SqlStore
-from ctxmem.tokens.resolve import counter_for
 
 pytestmark = pytest.mark.model
 
 BUDGET = 900
 LONG = "the harbour tram leaves at nine and comes back past the old mill where the bakery sells rye bread " * 3
-
-
-@pytest.fixture(scope="module")
-def compressed(tmp_path_factory: pytest.TempPathFactory) -> CompressedLM:
-    folder = tmp_path_factory.mktemp("adapter")
-    counter_for("smollm2")  # writes the tokenizer
-    lm = CausalLM.load("smollm2")
-    torch.manual_seed(0)
-    fresh = Adapter(lm.model)
-    save_adapter(fresh, lm.model, folder, sink=ChatML(lm.tokenizer).start, note={})
-    fresh.remove()
-    return CompressedLM(lm, folder)
 
 
 @pytest.fixture
