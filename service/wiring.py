@@ -13,6 +13,7 @@ from ctxmem.errors import StoreError, Unavailable
 from ctxmem.ledger import CacheTerms
 from ctxmem.manager import ContextManager
 from ctxmem.manager.engine import Engine, cache_at
+from ctxmem.memories import Models
 from ctxmem.ports import Counter, DocumentStore, Jobs
 from ctxmem.stores.sql import SqlStore
 from ctxmem.tokens.estimate import Estimate
@@ -25,7 +26,7 @@ from service.settings import Settings
 from service.upstream.client import UpstreamClient, clients
 from service.upstream.routing import route
 from service.worker.client import RemoteCounter, RemoteScorer, WorkerClient
-from service.worker.library import RemoteLibrary
+from service.worker.library import RemoteLibrary, RemoteReranker
 
 if TYPE_CHECKING:
     from service.states import StatesAhead
@@ -139,16 +140,17 @@ def service(settings: Settings) -> Service:
     worker = WorkerClient(settings.worker_socket) if settings.model else None
     upstreams = clients(settings)
     kept = store(settings)
+    library = RemoteLibrary(settings.worker_socket) if settings.model else None
     engine = Engine(
         kept,
         cache_at(settings.redis_url),
         lambda model: _counter(worker, upstreams, model),
         RemoteScorer(worker) if worker else Lexical(),
         deadline=settings.deadline_ms / 1000,
+        memory_models=Models(reranker=RemoteReranker(library)) if library else None,
         **_after_answers(settings),
     )
     manager = ContextManager(engine, model=settings.model, policy=settings.policy)
-    library = RemoteLibrary(settings.worker_socket) if settings.model else None
     ahead = _ahead(settings, manager, kept.jobs, upstreams)
     tenants = auth.tenants(settings)
     return Service(settings, tenants, upstreams, worker, manager, kept.documents, kept.jobs, library, ahead)

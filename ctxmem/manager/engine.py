@@ -19,6 +19,7 @@ from ctxmem.types import Scope
 
 if TYPE_CHECKING:
     from ctxmem.compressors.mem1.consolidate import Ahead
+    from ctxmem.lm.rerank.reranker import Reranker
     from ctxmem.memories import Models
 
 _STRIPES = 256
@@ -113,8 +114,8 @@ def open_engine(
             database that goes when the engine is closed.
         redis_url: shared cache; None keeps the cache in this process.
         scorer: `lexical`, or a language model by packaged name, path or hub id.
-        embedder: what long-term memories are compared with in meaning, such as `minilm`, a path or a hub id; None
-            compares words alone.
+        embedder: what long-term memories are compared with in meaning, such as `minilm`, a path or a hub id, and with
+            it the shipped reranker for searches that ask for it; None compares words alone.
         cache_dir: where converted models are kept.
 
     Raises:
@@ -155,9 +156,17 @@ def _reading(embedder: str | None, cache_dir: Path | None) -> Models | None:
 
     try:
         from ctxmem.lm.encoder import embedder_named
+        from ctxmem.lm.rerank.late import LateReranker
     except ImportError as error:
         raise ModelError(f'embedder {embedder!r} needs torch and transformers: pip install "ctxmem[models]"') from error
-    return Models(Embedded(embedder_named(embedder, cache_dir=cache_dir)))
+    made = embedder_named(embedder, cache_dir=cache_dir)
+    return Models(Embedded(made), LateReranker(lambda: _shipped_reranker(cache_dir)))
+
+
+def _shipped_reranker(cache_dir: Path | None) -> Reranker:
+    from ctxmem.lm.rerank.reranker import Reranker
+
+    return Reranker.load(cache_dir=cache_dir)
 
 
 def cache_at(redis_url: str | None) -> Cache:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from service.routes import context, documents, entities, memories, models, requests, scopes, sessions
+from service.routes import context, documents, entities, memories, models, requests, rerank, scopes, sessions
 
 ALL = (
     *(models.router, context.router, sessions.router, requests.router),
-    *(entities.router, memories.router, documents.router, scopes.router),
+    *(entities.router, memories.router, documents.router, rerank.router, scopes.router),
 )
 """Every router, in the order they are tried."""

@@ -85,6 +85,33 @@ class EmbedReply(msgspec.Struct):
     vectors: list[list[float]]
 
 
+class RerankRequest(Asked):
+    """Texts to put in order; see `ctxmem.lm.rerank.reranker.Reranker.rank`."""
+
+    query: str
+    texts: list[str]
+    k: int | None = None
+    deadline: float | None = None
+
+
+class RerankReply(msgspec.Struct):
+    """Texts in order.
+
+    Attributes:
+        model: fingerprint of the reranker.
+        order: their places, best first, at most k.
+        scores: of every text, by place; -inf for an empty one.
+        relevance: the same on a scale from 0 to 1.
+        complete: false when the deadline cut the run short.
+    """
+
+    model: str
+    order: tuple[int, ...]
+    scores: tuple[float, ...]
+    relevance: tuple[float, ...]
+    complete: bool
+
+
 class Ingested(msgspec.Struct):
     """See `ctxmem.retrieval.library.Ingested`, whose module this process does not load."""
 

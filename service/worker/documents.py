@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,12 +24,16 @@ from service.worker.document_wire import (
     EmbedRequest,
     IngestRequest,
     ReembedRequest,
+    RerankReply,
+    RerankRequest,
     SearchRequest,
 )
 from service.worker.loading import LOADING
 
 if TYPE_CHECKING:
-    from ctxmem.ports import Embedder, Reranker
+    from ctxmem.lm.rerank.late import LateReranker
+    from ctxmem.lm.rerank.reranker import Reranker
+    from ctxmem.ports import Embedder
     from ctxmem.retrieval.library import Library
     from ctxmem.stores.sql import SqlStore
 
@@ -61,6 +65,7 @@ class Documents:
             DeleteRequest: lambda asked: self.library.delete(asked.tenant, asked.namespace, asked.ids),
             ReembedRequest: self._reembed_later,
             EmbedRequest: self._embed,
+            RerankRequest: self._rerank,
         }
 
     def answer(self, kind: type[Request], body: bytes) -> bytes:
@@ -112,7 +117,20 @@ class Documents:
     def _library(self) -> Library:
         from ctxmem.retrieval.library import Library
 
-        return Library(self.store.documents, self.embedder, _Late(self._cache_dir))
+        return Library(self.store.documents, self.embedder, self.reranker)
+
+    @cached_property
+    def reranker(self) -> LateReranker:
+        """The shipped reranker, loaded by its first use."""
+        from ctxmem.lm.rerank.late import LateReranker
+
+        return LateReranker(self._load_reranker)
+
+    def _load_reranker(self) -> Reranker:
+        with LOADING:
+            from ctxmem.lm.rerank.reranker import Reranker
+
+            return Reranker.load(cache_dir=self._cache_dir)
 
     def _ingest(self, asked: IngestRequest) -> Any:
         self.start()
@@ -123,6 +141,14 @@ class Documents:
         with self._opening:
             embedder = self.embedder
         return {"model": embedder.name, "vectors": embedder.embed(asked.texts, query=asked.query).tolist()}
+
+    def _rerank(self, asked: RerankRequest) -> RerankReply:
+        from ctxmem.lm.rerank.shipped import relevance
+
+        with self._opening:
+            reranker = self.reranker
+        done = reranker.rank(asked.query, asked.texts, k=asked.k, deadline=asked.deadline)
+        return RerankReply(reranker.name, done.order, done.scores, tuple(map(relevance, done.scores)), done.complete)
 
     def _reembed_later(self, asked: ReembedRequest) -> str:
         from ctxmem.job import job
@@ -159,38 +185,12 @@ class Documents:
         return progress
 
 
-class _Late:
-    """The shipped reranker, loaded by its first use."""
-
-    def __init__(self, cache_dir: Path | None) -> None:
-        self._cache_dir = cache_dir
-        self._lock = threading.Lock()
-
-    @cached_property
-    def _loaded(self) -> Reranker:
-        with LOADING:
-            from ctxmem.lm.rerank.reranker import Reranker
-
-            return Reranker.load(cache_dir=self._cache_dir)
-
-    @property
-    def name(self) -> str:
-        """Fingerprint of the model."""
-        with self._lock:
-            return self._loaded.name
-
-    def score(self, query: str, texts: Sequence[str], *, deadline: float | None = None) -> list[float]:
-        """As the reranker's own."""
-        with self._lock:
-            loaded = self._loaded
-        return loaded.score(query, texts, deadline=deadline)
-
-
 PATHS: Mapping[str, type[Asked]] = {
     "/documents/ingest": IngestRequest,
     "/documents/search": SearchRequest,
     "/documents/delete": DeleteRequest,
     "/documents/reembed": ReembedRequest,
     "/embed": EmbedRequest,
+    "/rerank": RerankRequest,
 }
 """Endpoints of the worker and what they read."""

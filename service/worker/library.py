@@ -21,6 +21,8 @@ from service.worker.document_wire import (
     Ingested,
     IngestRequest,
     ReembedRequest,
+    RerankReply,
+    RerankRequest,
     SearchRequest,
 )
 
@@ -73,6 +75,17 @@ class RemoteLibrary:
         """Vectors of texts."""
         return self._ask("/embed", EmbedRequest(list(texts), query), EmbedReply)
 
+    def rerank(
+        self, query: str, texts: Sequence[str], *, k: int | None = None, deadline: float | None = None
+    ) -> RerankReply:
+        """The best k texts in order; past the deadline, in seconds, the best order so far.
+
+        Raises:
+            InvalidInput: as the reranker.
+            Unavailable: the worker is away.
+        """
+        return self._ask("/rerank", RerankRequest(query, list(texts), k, deadline), RerankReply)
+
     def close(self) -> None:
         """Close the connections that are idle."""
         self._channel.close()
@@ -87,3 +100,30 @@ class RemoteLibrary:
             return msgspec.msgpack.decode(reply, type=kind)
         except msgspec.DecodeError as error:
             raise Unavailable(f"the model worker answered something else: {error}") from error
+
+
+class RemoteReranker:
+    """Reads query and text together, in the worker. Implements `ctxmem.ports.Reranker`.
+
+    Args:
+        library: the worker.
+    """
+
+    def __init__(self, library: RemoteLibrary) -> None:
+        self._library = library
+
+    @property
+    def name(self) -> str:
+        """Fingerprint of the worker's reranker."""
+        return self._library.rerank("name", []).model
+
+    def score(self, query: str, texts: Sequence[str], *, deadline: float | None = None) -> list[float]:
+        """One score per text, higher is better.
+
+        Raises:
+            Unavailable: the worker is away, or the deadline passed.
+        """
+        done = self._library.rerank(query, texts, deadline=deadline)
+        if not done.complete:
+            raise Unavailable(f"reranking {len(texts)} texts takes longer than its deadline of {deadline} s")
+        return list(done.scores)

@@ -1,0 +1,50 @@
+"""A reranker that is loaded by its first use. Importing this loads no torch beyond what the package needs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ctxmem.lm.rerank.reranker import Ranking, Reranker
+
+
+class LateReranker:
+    """Stands for a reranker until somebody asks it. Safe for threads. Implements `ctxmem.ports.Reranker`.
+
+    Args:
+        load: makes the reranker, once.
+    """
+
+    def __init__(self, load: Callable[[], Reranker]) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+
+    @property
+    def loaded(self) -> Reranker:
+        """The reranker itself.
+
+        Raises:
+            ModelError: it is missing or broken.
+        """
+        with self._lock:
+            return self._loaded
+
+    @property
+    def name(self) -> str:
+        """Fingerprint of the model."""
+        return self.loaded.name
+
+    def score(self, query: str, texts: Sequence[str], *, deadline: float | None = None) -> list[float]:
+        """As the reranker's own."""
+        return self.loaded.score(query, texts, deadline=deadline)
+
+    def rank(self, query: str, texts: Sequence[str], *, k: int | None = None, deadline: float | None = None) -> Ranking:
+        """As the reranker's own."""
+        return self.loaded.rank(query, texts, k=k, deadline=deadline)
+
+    @cached_property
+    def _loaded(self) -> Reranker:
+        return self._load()
