@@ -1,6 +1,7 @@
 """Ports: what the core needs from the outside. Adapters implement them; `service.wiring` or the user joins the two."""
 
 from ctxmem.ports.cache import Cache
+from ctxmem.ports.checkpoints import Checkpoints
 from ctxmem.ports.documents import DocumentStore
 from ctxmem.ports.folders import Change, Folder, Folders
 from ctxmem.ports.index import Index, Match
@@ -13,6 +14,7 @@ from ctxmem.ports.store import Store
 __all__ = [
     "Cache",
     "Change",
+    "Checkpoints",
     "Complete",
     "Counter",
     "DocumentStore",

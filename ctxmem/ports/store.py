@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
+from ctxmem.ports.checkpoints import Checkpoints
 from ctxmem.ports.folders import Folders
 from ctxmem.ports.memories import MemoryStore
 from ctxmem.records import Batch, Branch, Erasure, Event, LedgerEntry, RequestRecord, Session
@@ -19,10 +20,12 @@ class Store(Protocol):
 
     Attributes:
         memories: long-term memories, in the same database.
+        checkpoints: graphs' checkpoints, in the same database.
         folders: what frameworks keep of their own, in the same database.
     """
 
     memories: MemoryStore
+    checkpoints: Checkpoints
     folders: Folders
 
     def write(self, tenant: str, batch: Batch) -> Future[Batch]:

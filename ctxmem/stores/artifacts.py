@@ -54,7 +54,7 @@ class ArtifactWriter:
             return
         if digest(content) != sha256:
             raise InvalidInput(f"artifact {sha256!r} is not the SHA-256 of its content")
-        codec, packed = _pack(content)
+        codec, packed = pack(content)
         row = {"tenant": tenant, "sha256": sha256, "codec": codec, "content": packed}
         connection.exec_driver_sql(self._keep, row)
 
@@ -82,10 +82,7 @@ def read(connection: Connection, tenant: str, sha256: str) -> bytes | None:
     if len(found) != 1:
         return None
     row = found[0]
-    try:
-        content = zlib.decompress(row.content) if row.codec == "zlib" else bytes(row.content)
-    except zlib.error as error:
-        raise StoreError(f"artifact {sha256} is damaged: {error}") from error
+    content = unpack(row.codec, row.content)
     if digest(content) != row.sha256:
         raise StoreError(f"artifact {sha256} is damaged: its content does not match its hash")
     return content
@@ -102,7 +99,19 @@ def hold_tenant(connection: Connection, tenant: str, *, shared: bool) -> None:
     connection.exec_driver_sql(f"SELECT {function}(hashtext(%(tenant)s))", {"tenant": tenant})
 
 
-def _pack(content: bytes) -> tuple[str, bytes]:
+def pack(content: bytes) -> tuple[str, bytes]:
     """Codec and bytes at rest."""
     packed = zlib.compress(content) if len(content) >= _LEAST else content
     return ("zlib", packed) if len(packed) < len(content) else ("raw", content)
+
+
+def unpack(codec: str, body: bytes) -> bytes:
+    """The content of bytes at rest.
+
+    Raises:
+        StoreError: they have changed on the disk.
+    """
+    try:
+        return zlib.decompress(body) if codec == "zlib" else bytes(body)
+    except zlib.error as error:
+        raise StoreError(f"content in the database is damaged: {error}") from error

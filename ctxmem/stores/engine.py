@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,17 @@ def open_engine(url: str) -> Engine:
 def begin_immediate(connection: Connection) -> None:
     """Take SQLite's write lock now, so that a transaction cannot find itself too late to write."""
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@contextmanager
+def one_moment(connection: Connection) -> Iterator[None]:
+    """Make all reads on a connection that is in autocommit see the database as of one moment."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    connection.exec_driver_sql("BEGIN" if is_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql("ROLLBACK")
 
 
 def _sqlite(url: URL) -> Engine:

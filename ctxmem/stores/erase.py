@@ -13,6 +13,7 @@ from ctxmem.ids import new_id
 from ctxmem.records import Erasure
 from ctxmem.stores import document_erase, folders, memory_erase, schema
 from ctxmem.stores.artifacts import hold_tenant
+from ctxmem.stores.checkpoint_schema import checkpoint_values, checkpoint_writes, checkpoints
 from ctxmem.stores.job_schema import jobs
 from ctxmem.stores.reads import chunks
 from ctxmem.stores.slot_schema import slots
@@ -26,6 +27,9 @@ _OF_A_SESSION = (
     schema.idempotency,
     jobs,
     slots,
+    checkpoints,
+    checkpoint_values,
+    checkpoint_writes,
 )
 
 
@@ -38,7 +42,9 @@ def erase_user(connection: Connection, tenant: str, user_id: str) -> Erasure:
     """Erase all sessions of a user."""
     table = schema.sessions
     theirs = select(table.c.id).where(table.c.tenant == tenant, table.c.user_id == user_id)
-    return _erase(connection, tenant, f"user:{user_id}", list(connection.scalars(theirs)), user_id=user_id)
+    threads = select(checkpoints.c.session_id).where(checkpoints.c.tenant == tenant, checkpoints.c.user_id == user_id)
+    found = list(connection.scalars(theirs.union(threads)))
+    return _erase(connection, tenant, f"user:{user_id}", found, user_id=user_id)
 
 
 def _erase(

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0007"
+HEAD = "0008"
 """Revision of `migrations` that these tables are at."""
 
 metadata = MetaData(

@@ -15,6 +15,7 @@ from ctxmem.ports import Store
 from ctxmem.records import Batch, Branch, Erasure, Event, LedgerEntry, RequestRecord, Session
 from ctxmem.stores import artifacts, erase, migrate, reads
 from ctxmem.stores.batches import BatchWriter
+from ctxmem.stores.checkpoints import SqlCheckpoints
 from ctxmem.stores.documents import SqlDocuments
 from ctxmem.stores.engine import open_engine
 from ctxmem.stores.faults import mapped
@@ -60,6 +61,7 @@ class SqlStore(Store):
         database = Database(self._engine.dialect, self._commits, self._reading)
         self.jobs = SqlJobs(database)
         self.documents = SqlDocuments(database)
+        self.checkpoints = SqlCheckpoints(database)
         self.folders = SqlFolders(database)
         self.slots = SqlSlots(database)
         self.memories: SqlMemories = SqlMemories(database)

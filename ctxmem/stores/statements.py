@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from sqlalchemy import Dialect, Table, bindparam, update
+from sqlalchemy import Dialect, Select, Table, bindparam, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.sql.dml import UpdateBase
 
@@ -27,6 +27,18 @@ def upsert(dialect: Dialect, table: Table) -> str:
     new = _dialect_insert(dialect, table)
     rest = {column.name: new.excluded[column.name] for column in table.c if not column.primary_key}
     return _sql(dialect, new.on_conflict_do_update(index_elements=table.primary_key, set_=rest))
+
+
+def insert_new_from(dialect: Dialect, table: Table) -> Callable[[Select[Any]], UpdateBase]:
+    """Insert the rows of a query, all columns in order, except those whose primary key is there."""
+    new = _dialect_insert(dialect, table)
+    names = [column.name for column in table.c]
+
+    def filled(rows: Select[Any]) -> UpdateBase:
+        done: UpdateBase = new.from_select(names, rows).on_conflict_do_nothing(index_elements=table.primary_key)
+        return done
+
+    return filled
 
 
 def compare_and_set(dialect: Dialect, table: Table, compared: str) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import pytest
 from sqlalchemy import select
 
+from ctxmem.checkpoint import Checkpoint, CheckpointKey, Packed, PendingWrite
 from ctxmem.errors import Conflict, InvalidInput
 from ctxmem.job import job
 from ctxmem.ports import SlotName
@@ -37,6 +38,11 @@ def converse(log: Log, session: str, user: str = "") -> None:
     log.fork(session, 0, 1, turn=1)
     log.book(session, LedgerEntry(session, 0, 1, event.id, "kept"))
     log.store.slots.keep(SlotName(log.tenant, session, event.id), "model", b"memory", versions=1)
+    checkpoint = Checkpoint(CheckpointKey("c", session), None, Packed("s", b"state"), Packed("s", b"told"), {"ch": "h"})
+    log.store.checkpoints.put(log.tenant, checkpoint, {"h": Packed("s", b"said")}).result()
+    log.store.checkpoints.put_writes(
+        log.tenant, checkpoint.key, [PendingWrite("t", 0, "", "ch", Packed("s", b"wrote"))]
+    ).result()
     log.store.jobs.put(log.tenant, [job("index", {}, session_id=session, user_id=user)]).result()
 
 

@@ -45,6 +45,12 @@ def test_a_langchain_agent_keeps_its_state_and_its_budget(tmp_path: Path) -> Non
     assert last.startswith("the graph keeps 30 messages; the first: Day 1:")
 
 
+def test_a_graph_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    """After its database was closed, until its user is erased."""
+    said = told("langgraph_checkpoints.py", tmp_path)
+    assert said.splitlines() == ["asked: Send 3 crates to Porto?", "sent: 3 crates to Porto", "left of alice: None"]
+
+
 def test_an_agent_of_openais_sdk_keeps_its_session_and_its_budget(tmp_path: Path) -> None:
     """Fifteen days in a small window: the model sees some of it, the session keeps all."""
     said = told("openai_agents.py", tmp_path)
@@ -95,6 +101,7 @@ def test_every_example_is_tested() -> None:
     assert sorted(path.name for path in EXAMPLES.glob("*.py")) == [
         "anthropic_memory.py",
         "langchain_agent.py",
+        "langgraph_checkpoints.py",
         "library.py",
         "llama_index_memory.py",
         "mcp_memories.py",
