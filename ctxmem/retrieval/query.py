@@ -32,6 +32,8 @@ class Query:
         rerank: whether a reranker reads the best candidates together with the query.
         mmr: relevance against diversity, 0..1; None for relevance alone.
         deadline: seconds that reranking may take; None for no limit.
+        also: texts that are searched with beside the first, see `ctxmem.retrieval.pipelines`; reranking reads the first
+            alone.
     """
 
     text: str
@@ -42,6 +44,7 @@ class Query:
     rerank: bool = False
     mmr: float | None = None
     deadline: float | None = None
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.text.strip() or len(self.text) > LONGEST:

@@ -9,7 +9,7 @@ from math import isfinite
 from ctxmem.errors import ModelError, Unavailable
 from ctxmem.ports import DocumentStore, Match, Reranker
 from ctxmem.retrieval.fuse import diverse, weighted
-from ctxmem.retrieval.query import Found, Query, Results
+from ctxmem.retrieval.query import Found, Mode, Query, Results
 from ctxmem.retrieval.shelved import Shelved
 
 READ_AGAIN = 50
@@ -49,15 +49,23 @@ class Searching:
 
     def _first(self, among: Collection[str] | None) -> list[Match]:
         """Candidates; by words alone when the embedder is out of reach."""
-        query, hybrid = self._query, self._shelved.hybrid
+        query = self._query
         depth = max(query.k, READ_AGAIN if query.rerank else 0, _WIDER * query.k if query.mmr is not None else 0)
         try:
-            return hybrid.search(query.text, depth, mode=query.mode, among=among)
+            return self._fused(depth, query.mode, among)
         except (Unavailable, ModelError):
             if query.mode == "dense":
                 raise
             self._degraded.append("embedder")
-            return hybrid.search(query.text, depth, mode="words", among=among)
+            return self._fused(depth, "words", among)
+
+    def _fused(self, depth: int, mode: Mode, among: Collection[str] | None) -> list[Match]:
+        """The finds of the query's text; when there are more texts, of all with equal weights."""
+        texts = (self._query.text, *self._query.also)
+        sides = [self._shelved.hybrid.search(text, depth, mode=mode, among=among) for text in texts]
+        if len(sides) == 1:
+            return sides[0]
+        return weighted([{m.id: m.score for m in side} for side in sides], [1.0] * len(sides), depth)
 
     def _texts(self, matches: Sequence[Match]) -> dict[str, str]:
         chunks = self._store.chunks(self._tenant, self._query.namespace, [match.id for match in matches])

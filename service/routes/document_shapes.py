@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from ctxmem.document import Document, Filter
 from ctxmem.errors import InvalidInput
+from ctxmem.retrieval.pipelines import Pipeline
 from ctxmem.retrieval.query import MOST, Found, Mode, Query, Results
 from ctxmem.retrieval.source import Source
 from service.routes.shapes import Text, Tokens, Wire
@@ -74,7 +75,7 @@ class FiltersIn(Wire):
 
 
 class SearchBody(Wire):
-    """`POST /v1/documents/search`."""
+    """`POST /v1/documents/search`; `model` counts the budget and writes for the pipeline."""
 
     query: str
     namespace: Name = "default"
@@ -82,6 +83,7 @@ class SearchBody(Wire):
     filters: FiltersIn = Field(default_factory=FiltersIn)
     mode: Mode = "hybrid"
     rerank: bool = False
+    pipeline: Pipeline = "plain"
     mmr: Annotated[float, Field(ge=0, le=1)] | None = None
     budget: Tokens | None = None
     model: Text = ""

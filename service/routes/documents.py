@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import struct
 from typing import Annotated, Any
@@ -9,9 +10,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from ctxmem.errors import NotFound, Unavailable
+from ctxmem.retrieval.pipelines import search as search_after
 from ctxmem.retrieval.query import within
 from service.routes import document_shapes as shapes
 from service.routes.access import JsonBody, Manager, Parts, as_json, documented, shaped, threaded
+from service.states import Asked
+from service.upstream.routing import route
 from service.wiring import Service
 from service.worker.library import RemoteLibrary
 
@@ -39,10 +43,10 @@ async def ingest(service: Parts, manager: Manager, body: JsonBody) -> Response:
 async def search(service: Parts, manager: Manager, body: JsonBody) -> Response:
     """Find passages, best first; with a budget as many of the best as fit into so many tokens."""
     asked = shaped(shapes.SearchBody, body)
-    query, library = asked.asked, _library(service)
+    query, library, complete = asked.asked, _library(service), _complete(service, asked)
 
     def work() -> Response:
-        done = library.search(manager.tenant, query)
+        done = search_after(library, manager.tenant, query, complete, pipeline=asked.pipeline)
         count = manager.engine.counters(asked.model)
         return as_json(
             shapes.results(done, done.found if asked.budget is None else within(done.found, asked.budget, count))
@@ -124,6 +128,18 @@ def _library(service: Service) -> RemoteLibrary:
     if service.library is None:
         raise Unavailable("documents need the model worker, and `model` is set to none")
     return service.library
+
+
+def _complete(service: Service, asked: shapes.SearchBody) -> Asked:
+    """The model that writes for a pipeline, asked on the gateway's loop.
+
+    Raises:
+        UnknownModel: a pipeline is asked for, and no upstream serves the model.
+    """
+    model = asked.model or service.settings.model
+    if asked.pipeline != "plain":
+        route(service.upstreams, model)
+    return Asked(service.upstreams, model, asyncio.get_running_loop())
 
 
 def _written(vector: list[float], encoding: str) -> list[float] | str:

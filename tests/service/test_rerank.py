@@ -128,3 +128,18 @@ def test_documents_are_read_again(ctx: Gateway) -> None:
 
 def test_without_a_worker_it_says_so(shared_gateway: Gateway) -> None:
     assert shared_gateway.post("/v1/rerank", {"query": QUERY, "documents": TEXTS}).status == 503
+
+
+def test_an_unknown_model_for_a_pipeline_is_named(ctx: Gateway) -> None:
+    answer = ctx.post("/v1/documents/search", {"query": "x", "pipeline": "hyde", "model": "nobody-has-it"})
+    assert (answer.status, answer.error["code"]) == (404, "model_not_found")
+    assert ctx.post("/v1/documents/search", {"query": "x", "pipeline": "magic"}).status == 400
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pipeline", ["hyde", "subquestions", "iterative"])
+def test_the_local_model_writes_for_a_pipeline(ctx: Gateway, pipeline: str) -> None:
+    rows = [{"id": str(place), "text": text} for place, text in enumerate(TEXTS) if text]
+    assert ctx.post("/v1/documents", {"documents": rows}).status == 200
+    told = ctx.post("/v1/documents/search", {"query": QUERY, "pipeline": pipeline, "rerank": True}).json
+    assert (told["results"][0]["document_id"], told["degraded"]) == ("1", [])
