@@ -51,6 +51,12 @@ def test_a_graph_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert said.splitlines() == ["asked: Send 3 crates to Porto?", "sent: 3 crates to Porto", "left of alice: None"]
 
 
+def test_what_one_thread_put_in_the_store_another_finds(tmp_path: Path) -> None:
+    """By its fields, and only under its own namespace."""
+    said = told("langgraph_store.py", tmp_path)
+    assert said.splitlines() == ["alice likes: tea", "bob likes: nothing known"]
+
+
 def test_an_agent_of_openais_sdk_keeps_its_session_and_its_budget(tmp_path: Path) -> None:
     """Fifteen days in a small window: the model sees some of it, the session keeps all."""
     said = told("openai_agents.py", tmp_path)
@@ -102,6 +108,7 @@ def test_every_example_is_tested() -> None:
         "anthropic_memory.py",
         "langchain_agent.py",
         "langgraph_checkpoints.py",
+        "langgraph_store.py",
         "library.py",
         "llama_index_memory.py",
         "mcp_memories.py",

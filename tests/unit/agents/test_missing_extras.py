@@ -16,6 +16,7 @@ PLUGINS = {
     "pydantic_ai_store": ("pydantic_ai", "pydantic-ai"),
     "langgraph": ("langchain", "langgraph"),
     "langgraph_saver": ("langgraph", "langgraph"),
+    "langgraph_store": ("langgraph", "langgraph"),
 }
 
 
