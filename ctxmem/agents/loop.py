@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Literal
 
 from ctxmem import chat
@@ -20,6 +22,9 @@ from ctxmem.types import Message
 
 Stop = Literal["answered", "no_action", "max_turns", "failed"]
 """How a run ended: with an answer; the model chose nothing, twice; out of turns; the model was out of reach."""
+
+NO_ACTION = "There was no action in your last answer. Choose one action, in exactly the form asked for."
+"""What a model is told that chose nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,12 @@ def act(action: Action, tools: Tools, account: Account) -> Steps[str]:
 def system(text: str, tools: Sequence[Told]) -> Message:
     """The rules, and the tools at the place marked {tools}."""
     return chat.build("system", text.replace("{tools}", "\n".join(map(str, tools))))
+
+
+def conversation(said: Iterable[tuple[str, str]]) -> Iterator[Message]:
+    """Messages whose roles alternate, of roles and texts: neighbours of one role become one message."""
+    for role, texts in groupby(said, key=itemgetter(0)):
+        yield chat.build(role, "\n\n".join(text for _, text in texts))
 
 
 def as_json(action: Action) -> str:

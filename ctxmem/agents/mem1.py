@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from ctxmem import chat
 from ctxmem.agents.actions import ANSWER, Action, answers, read
-from ctxmem.agents.loop import Account, Stop, act, as_json, system, told
+from ctxmem.agents.loop import NO_ACTION, Account, Stop, act, as_json, conversation, system, told
 from ctxmem.compressors.mem1.apply import Turn
 from ctxmem.compressors.mem1.engine import Mem1
 from ctxmem.compressors.mem1.knobs import Knobs
@@ -28,7 +27,6 @@ from ctxmem.types import Message
 
 _UPDATE = "Update the memory and choose the next action."
 _CHOOSE = "Choose the next action."
-_NO_ACTION = "There was no action in your last answer. Choose one action, in exactly the form asked for."
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +141,7 @@ class _Run:
         answer = yield from self._ask(prompt)
         if due:
             yield from self._updated(answer, prompt)
-        for note in (_NO_ACTION, ""):
+        for note in (NO_ACTION, ""):
             actions = read(answer) if isinstance(answer, str) else ()
             if actions or not note:
                 break
@@ -216,16 +214,11 @@ class _Run:
 
     def _laid(self, tail: Sequence[Turn], ask: str) -> tuple[Message, ...]:
         first = [self.memory.state.text() or "(nothing is known yet)", self._recalled]
-        blocks: list[tuple[str, list[str]]] = [("user", [part for part in first if part])]
-        for said in tail:
-            role = "assistant" if said.role == "assistant" else "user"
-            if blocks[-1][0] != role:
-                blocks.append((role, []))
-            blocks[-1][1].append(self._shown(said))
-        if blocks[-1][0] != "user":
-            blocks.append(("user", [] if ask else [_CHOOSE]))
-        blocks[-1][1].extend([ask] if ask else [])
-        return (self._rules, *(chat.build(role, "\n\n".join(parts)) for role, parts in blocks))
+        blocks = [("user", part) for part in first if part]
+        blocks += [("assistant" if said.role == "assistant" else "user", self._shown(said)) for said in tail]
+        if ask or blocks[-1][0] != "user":
+            blocks.append(("user", ask or _CHOOSE))
+        return (self._rules, *conversation(blocks))
 
     def _shown(self, said: Turn) -> str:
         text = clipped(said.text, self.agent.knobs.b_obs, self.agent.count, said.id)

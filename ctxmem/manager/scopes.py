@@ -7,17 +7,19 @@ session of its own that starts with the task; only its answer reaches the sessio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctxmem import chat
+from ctxmem.compressors.mem1.recall import Hit
 from ctxmem.compressors.pencil.check import loose
 from ctxmem.compressors.pencil.foreign import pending
 from ctxmem.compressors.pencil.frames import Frame, Frames, Visibility, innermost, pushed, reduced, text
 from ctxmem.compressors.pencil.marks import Mark, line, read
 from ctxmem.errors import Conflict, NotFound
 from ctxmem.ledger import Live
+from ctxmem.manager.recalled import recalled, told
 from ctxmem.records import Event
 from ctxmem.types import Message
 
@@ -142,6 +144,26 @@ class Scopes:
         opened = self._opened(scope)
         return self._own_events(scope) or list(self._inside(opened, scope))
 
+    def recall(self, asked: str, k: int = 5) -> tuple[Hit, ...]:
+        """What has been said in the session, whether or not it has left the context.
+
+        Args:
+            asked: the handle of a scope (`f7`) or an item (`it_...`), else words to search for.
+            k: how many hits words give.
+
+        Raises:
+            NotFound: there is no such session.
+        """
+        return recalled(self, asked, k)
+
+    def answer(self, arguments: str | Mapping[str, Any]) -> str:
+        """What the tool `recall` says. Never raises for what a model wrote.
+
+        Args:
+            arguments: the call's arguments, decoded or as JSON.
+        """
+        return told(self, arguments)
+
     def sessions(self) -> Iterator[str]:
         """Names of the sessions of its isolated scopes."""
         after, view = -1, self.manager.session(self.session_id)
@@ -173,20 +195,26 @@ class Scopes:
                     return event
         raise NotFound(f"session {self.session_id!r} has no scope {scope!r}")
 
+    def said(self, start: int = 0) -> Iterator[Event]:
+        """The newest branch's events from a depth on, marks included.
+
+        Raises:
+            NotFound: there is no such session.
+        """
+        store, tenant = self.manager.engine.store, self.manager.tenant
+        head = self.manager.session(self.session_id).head
+        while page := store.history(tenant, head.id, head.branch, start=start, stop=start + _PAGE):
+            yield from page
+            start += _PAGE
+
     def _inside(self, opened: Event, scope: str) -> Iterator[Event]:
         """What was said after a scope's mark, until it ended."""
-        store, tenant = self.manager.engine.store, self.manager.tenant
-        head = store.session(tenant, self.session_id)
-        branch = head.branch if head is not None else opened.branch
-        start = opened.depth + 1
-        while page := store.history(tenant, self.session_id, branch, start=start, stop=start + _PAGE):
-            for event in page:
-                mark = mark_of(event)
-                if mark is not None and mark.scope == scope and mark.act in ("return", "abort"):
-                    return
-                if event.kind is None:
-                    yield event
-            start += _PAGE
+        for event in self.said(opened.depth + 1):
+            mark = mark_of(event)
+            if mark is not None and mark.scope == scope and mark.act in ("return", "abort"):
+                return
+            if event.kind is None:
+                yield event
 
     def _unverified(self, mark: Mark, said: str) -> tuple[str, ...]:
         opened = self._opened(mark.scope)

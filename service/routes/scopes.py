@@ -48,6 +48,13 @@ class AbortRequest(Wire):
     reason: str
 
 
+class RecallRequest(Wire):
+    """`POST /v1/sessions/{id}/scopes/recall`: a handle, or words to search for."""
+
+    query: str
+    k: Annotated[int, Field(ge=1, le=50)] = 5
+
+
 @router.post("", status_code=201, openapi_extra=documented(OpenRequest))
 async def begin(service: Parts, manager: Manager, session_id: str, body: JsonBody) -> Response:
     """Begin a subtask; 409 while a tool call is unanswered."""
@@ -62,6 +69,14 @@ async def open_ones(service: Parts, manager: Manager, session_id: str) -> Respon
     """Scopes that are open, outermost first."""
     frames = await threaded(service, manager.session(session_id).scopes.frames)
     return as_json({"scopes": [{"id": frame.scope, "task": frame.task} for frame in frames]})
+
+
+@router.post("/recall", openapi_extra=documented(RecallRequest))
+async def recall(service: Parts, manager: Manager, session_id: str, body: JsonBody) -> Response:
+    """What was said in the session, by a handle or by a search over its log."""
+    asked = shaped(RecallRequest, body)
+    hits = await threaded(service, lambda: manager.session(session_id).scopes.recall(asked.query, asked.k))
+    return as_json({"results": [{"id": hit.id, "text": hit.text, "score": hit.score} for hit in hits]})
 
 
 @router.post("/{scope_id}/return", openapi_extra=documented(ReturnRequest))

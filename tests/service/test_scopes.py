@@ -58,6 +58,10 @@ def test_a_scope_folds_for_the_next_request(ctx: Gateway, upstream: Upstream) ->
     assert "subtask was folded" in answer.headers["x-ctxmem-action"]
     receipt = ctx.get(f"/v1/requests/{answer.headers['x-ctxmem-request-id']}").json
     assert [one["decision"] for one in receipt["items"]].count("folded") == 3
+    found = scope(ctx, "/recall", {"query": name})["results"]
+    assert [(hit["id"], hit["text"]) for hit in found] == [(item, LONG)]
+    assert scope(ctx, "/recall", {"query": "nothing of note in the log", "k": 1})["results"][0]["text"] == LONG
+    scope(ctx, "/recall", {"query": "x", "k": 0}, status=400)
     (event,) = scope(ctx, f"/{name}/expand")["events"]
     assert event["message"] == body["messages"][0]
 

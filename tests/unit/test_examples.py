@@ -114,7 +114,18 @@ def test_every_example_is_tested() -> None:
         "mcp_memories.py",
         "openai_agents.py",
         "openai_client.py",
+        "pencil_agent.py",
         "pydantic_ai_agent.py",
         "streaming.py",
         "wrapped_client.py",
     ]
+
+
+def test_a_pencil_agents_subtasks_leave_their_answers(tmp_path: Path) -> None:
+    """Each prompt with a page in it is larger than the last one, which has three answers; a page is recalled."""
+    *folds, sizes, recalled = told("pencil_agent.py", tmp_path).splitlines()
+    assert [fold.split()[-1] for fold in folds] == ["1147", "1123", "1070"]
+    prompts = [int(word.strip("[],")) for word in sizes.split() if word.strip("[],").isdigit()]
+    assert min(prompts[2::3]) > prompts[-1]
+    assert sizes.endswith("the answer: Braga")
+    assert recalled == "recalled: Porto had its charter in 1123. It "
