@@ -51,6 +51,14 @@ def test_a_graph_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert said.splitlines() == ["asked: Send 3 crates to Porto?", "sent: 3 crates to Porto", "left of alice: None"]
 
 
+def test_langchains_own_middleware_works_without_a_model(tmp_path: Path) -> None:
+    """The summary keeps the name; the old tool result is short, the newest is whole."""
+    said = told("langchain_edits.py", tmp_path)
+    summary, old, new = said.splitlines()
+    assert "Zebedee Smith" in summary
+    assert int(old.split()[2]) < int(new.split()[2])
+
+
 def test_what_one_thread_put_in_the_store_another_finds(tmp_path: Path) -> None:
     """By its fields, and only under its own namespace."""
     said = told("langgraph_store.py", tmp_path)
@@ -107,6 +115,7 @@ def test_every_example_is_tested() -> None:
     assert sorted(path.name for path in EXAMPLES.glob("*.py")) == [
         "anthropic_memory.py",
         "langchain_agent.py",
+        "langchain_edits.py",
         "langgraph_checkpoints.py",
         "langgraph_store.py",
         "library.py",

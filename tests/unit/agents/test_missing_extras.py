@@ -15,6 +15,7 @@ PLUGINS = {
     "pydantic_ai": ("pydantic_ai", "pydantic-ai"),
     "pydantic_ai_store": ("pydantic_ai", "pydantic-ai"),
     "langgraph": ("langchain", "langgraph"),
+    "langchain_edits": ("langchain_core", "langgraph"),
     "langgraph_saver": ("langgraph", "langgraph"),
     "langgraph_store": ("langgraph", "langgraph"),
 }
