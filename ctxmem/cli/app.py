@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ctxmem.cli import context, demo, history, mcp, operate, talk, train
+from ctxmem.cli import context, demo, documents, history, mcp, operate, talk, train
 from ctxmem.cli.options import Options, choose, current
 from ctxmem.errors import (
     BudgetError,
@@ -106,5 +106,5 @@ def _options(
     choose(Options(base_url, api_key, data_dir, database, debug))
 
 
-for module in (operate, talk, context, history, mcp, demo, train):
+for module in (operate, talk, context, documents, history, mcp, demo, train):
     module.register(app)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import ctxmem
 from ctxmem import chat
@@ -14,6 +16,13 @@ from ctxmem.manager import Call, ContextManager
 from ctxmem.manager.session import exported
 from ctxmem.records import Erasure
 from ctxmem.types import Budget
+
+if TYPE_CHECKING:
+    from ctxmem.retrieval.library import Library
+    from ctxmem.stores.sql import SqlStore
+
+TENANT = "default"
+"""Whose documents commands see: the library's, as its manager's."""
 
 
 class LibraryBackend:
@@ -34,6 +43,8 @@ class LibraryBackend:
     def close(self) -> None:
         if "_manager" in self.__dict__:
             self._manager.close()
+        if "_store" in self.__dict__:
+            self._store.close()
 
     def compress(self, request: Wire) -> Wire:
         done = ctxmem.compress(
@@ -65,6 +76,40 @@ class LibraryBackend:
         prepared = self._manager.build(call)
         receipt = self._manager.receipt(prepared.request_id)
         return {"messages": [chat.decode(m.raw or b"{}") for m in prepared.messages], "receipt": receipt.wire()}
+
+    @cached_property
+    def _documents(self) -> Library:
+        from ctxmem.lm.encoder import embedder_named
+        from ctxmem.lm.rerank.late import shipped
+        from ctxmem.retrieval.library import Library
+
+        return Library(self._store.documents, embedder_named(), shipped())
+
+    @cached_property
+    def _store(self) -> SqlStore:
+        from ctxmem.stores.sql import SqlStore
+
+        self._options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return SqlStore(self._options.database)
+
+    def ingest(self, request: Wire) -> Wire:
+        from ctxmem.retrieval.source import Source
+
+        sources = [Source(base64.b64decode(row.pop("data")), **row) for row in request["documents"]]
+        return asdict(self._documents.ingest(TENANT, request["namespace"], sources))
+
+    def search(self, request: Wire) -> Wire:
+        from ctxmem.retrieval.library import Filter, Query
+
+        query = Query(
+            request["query"],
+            request["namespace"],
+            k=request["top_k"],
+            rerank=request["rerank"],
+            filter=Filter(**request["filters"]),
+        )
+        found = asdict(self._documents.search(TENANT, query))
+        return {**found, "results": found.pop("found")}
 
     def receipt(self, request_id: str) -> Wire:
         return self._manager.receipt(request_id).wire()

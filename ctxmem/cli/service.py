@@ -25,6 +25,12 @@ class ServiceBackend:
     def context(self, request: Wire) -> Wire:
         return self._object("POST", "context", request)
 
+    def ingest(self, request: Wire) -> Wire:
+        return self._object("POST", "documents", request)
+
+    def search(self, request: Wire) -> Wire:
+        return self._object("POST", "documents/search", request)
+
     def receipt(self, request_id: str) -> Wire:
         return self._object("GET", f"requests/{segment(request_id)}")
 

@@ -19,7 +19,6 @@ from ctxmem.types import Scope
 
 if TYPE_CHECKING:
     from ctxmem.compressors.mem1.consolidate import Ahead
-    from ctxmem.lm.rerank.reranker import Reranker
     from ctxmem.memories import Models
 
 _STRIPES = 256
@@ -156,17 +155,11 @@ def _reading(embedder: str | None, cache_dir: Path | None) -> Models | None:
 
     try:
         from ctxmem.lm.encoder import embedder_named
-        from ctxmem.lm.rerank.late import LateReranker
+        from ctxmem.lm.rerank.late import shipped
     except ImportError as error:
         raise ModelError(f'embedder {embedder!r} needs torch and transformers: pip install "ctxmem[models]"') from error
     made = embedder_named(embedder, cache_dir=cache_dir)
-    return Models(Embedded(made), LateReranker(lambda: _shipped_reranker(cache_dir)))
-
-
-def _shipped_reranker(cache_dir: Path | None) -> Reranker:
-    from ctxmem.lm.rerank.reranker import Reranker
-
-    return Reranker.load(cache_dir=cache_dir)
+    return Models(Embedded(made), shipped(cache_dir))
 
 
 def cache_at(redis_url: str | None) -> Cache:

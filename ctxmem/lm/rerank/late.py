@@ -5,10 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ctxmem.lm.rerank.reranker import Ranking, Reranker
+
+
+def shipped(cache_dir: Path | None = None) -> LateReranker:
+    """The shipped reranker; `cache_dir` is where converted models are kept."""
+
+    def load() -> Reranker:
+        from ctxmem.lm.rerank.reranker import Reranker
+
+        return Reranker.load(cache_dir=cache_dir)
+
+    return LateReranker(load)
 
 
 class LateReranker:

@@ -32,6 +32,9 @@ CACHED_FOR = 24 * 3600.0
 LONGEST_QUERY = 20_000
 """Characters; a longer one is no query."""
 
+STREAMED_CHUNK = 512
+"""Padded tokens that go through a layer at once where memory is to be small."""
+
 ScorerName = Literal["auto", "cross_encoder", "query_likelihood", "yes_no"]
 
 
@@ -106,7 +109,8 @@ class Reranker:
         from ctxmem.lm.rerank.models import load_model
 
         model = load_model(name, scorer=scorer, stream=memory == "stream", cache_dir=cache_dir)
-        return cls(model, policy=policy, cache=cache)
+        options = Options(chunk_tokens=STREAMED_CHUNK) if memory == "stream" else None
+        return cls(model, policy=policy, options=options, cache=cache)
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel, BertModel
 
 from ctxmem import models
 from ctxmem.errors import ModelError
@@ -73,14 +73,14 @@ class InteractionModel:
         self._base, self._own = TensorFile(folder / WEIGHTS), TensorFile(path)
         try:
             with loading_alone():
-                body = AutoModel.from_pretrained(folder, local_files_only=True)
+                body = self._skeleton(folder) if stream else AutoModel.from_pretrained(folder, local_files_only=True)
             with safe_open(path, "pt") as file:
                 frequency = file.get_tensor("frequency").float()
                 self.card: dict[str, str] = file.metadata() or {}
         except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(f"cannot load the reranker in {path}: {error}") from error
         self.model = Interaction(body, frequency).eval()
-        self.layers = len(self.model.layers)
+        self.layers: int = body.config.num_hidden_layers
         self.exits = frozenset(range(1, self.layers + 1))
         self._longest = min(longest, body.config.max_position_embeddings - 2)
         self.name = f"minilm-interaction-{blake2b(path.read_bytes(), digest_size=8).hexdigest()}-{self._longest}"
@@ -105,6 +105,17 @@ class InteractionModel:
         self.weights.close()
         self._base.close()
         self._own.close()
+
+    def _skeleton(self, folder: Path) -> BertModel:
+        """The body with one layer and without its words' vectors, which are read when they are needed."""
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        depth, config.num_hidden_layers, config.vocab_size = config.num_hidden_layers, 1, 1
+        body = BertModel(config)
+        config.num_hidden_layers = depth
+        for part, weights in body.embeddings.named_parameters():
+            if not part.startswith("word_"):
+                self._base.read(f"embeddings.{part}", weights.data)
+        return body
 
     def _take_heads(self) -> None:
         for name, weights in self.model.named_parameters():
