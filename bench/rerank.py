@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from statistics import fmean, median
 from tempfile import mkdtemp
@@ -131,8 +132,6 @@ def cross_encoder_folder() -> Path:
 
 def peer_cross_encoder(folder: Path) -> Score:
     """sentence-transformers' CrossEncoder, which is installed by hand."""
-    from importlib import import_module
-
     model: Any = import_module("sentence_transformers").CrossEncoder(str(folder), device="cpu", max_length=256)
     return lambda query, texts: [float(one) for one in model.predict([(query, text) for text in texts])]
 
@@ -163,7 +162,7 @@ def forget_peak() -> None:
 def measure(model: str, name: str, rows: Sequence[Asked], folder: Path | None) -> Measured:
     """Run one way in this process."""
     if name == "sentence-transformers":
-        import sentence_transformers  # noqa: F401 its import is not its memory
+        import_module("sentence_transformers")  # so that its import is not counted
     torch.nn.functional.linear(torch.ones(64, 64), torch.ones(64, 64))  # what torch sets up at its first product
     forget_peak()
     before = resident("VmRSS")
