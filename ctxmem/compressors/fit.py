@@ -21,7 +21,8 @@ class Fit:
     """Drop whole groups, oldest first, until the rendered request fits.
 
     Never dropped: pinned and frozen segments, the newest user message, the tool exchange that the model is to act on
-    (the last group, when it comes after the newest user message), and half a group.
+    (the last group, when it comes after the newest user message), and half a group. The state of what was consolidated
+    goes only when the request would be over its budget with it, not to come down to `low`.
 
     Attributes:
         low: share of the budget to go down to, when that much may go; 1 drops only what must.
@@ -52,10 +53,10 @@ class Fit:
         why = f"{size} tokens are over {goal}: oldest left out"
         retries = 0
         while size > limit or not retries:
-            going = _chosen(plan.segments, (size - goal) * max(1, retries))
-            if not going:
+            going = _chosen(plan.segments, (size - goal) * max(1, retries), keep_state=not retries)
+            if not going and retries:
                 break
-            plan = plan.drop(going, step=self.step, why=why)
+            plan = plan.drop(going, step=self.step, why=why) if going else plan
             size = plan.exact
             goal, retries = limit, retries + 1
         if size > limit:
@@ -80,10 +81,10 @@ class _Group:
     exchange: bool
 
 
-def _chosen(segments: Sequence[Segment], excess: int) -> set[str]:
+def _chosen(segments: Sequence[Segment], excess: int, *, keep_state: bool) -> set[str]:
     """Ids to drop for at least `excess` tokens, or all that may go."""
     going: set[str] = set()
-    for turn in _turns(segments):
+    for turn in _turns(segments, keep_state=keep_state):
         if excess <= 0:
             break
         exchanges = [group for group in turn if group.exchange]
@@ -101,7 +102,7 @@ def _until(groups: Sequence[_Group], tokens: int) -> Sequence[_Group]:
     return groups[: next((i for i, total in enumerate(sums, 1) if total >= tokens), len(groups))]
 
 
-def _turns(segments: Sequence[Segment]) -> Iterator[list[_Group]]:
+def _turns(segments: Sequence[Segment], *, keep_state: bool) -> Iterator[list[_Group]]:
     """What may be dropped, turn by turn; in the newest turn each group stands alone."""
     members: dict[str, list[Segment]] = {}
     for segment in segments:
@@ -115,7 +116,7 @@ def _turns(segments: Sequence[Segment]) -> Iterator[list[_Group]]:
         if turn and (running or parts[0].role == "user"):
             yield turn
             turn = []
-        if name not in kept and not any(part.locked for part in parts):
+        if name not in kept and not any(part.locked or (keep_state and part.kind == "state") for part in parts):
             turn.append(_group(parts))
     if turn:
         yield turn

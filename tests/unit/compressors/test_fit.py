@@ -10,7 +10,7 @@ from ctxmem.compressors.fit import Fit
 from ctxmem.errors import BudgetError, InvalidInput
 from ctxmem.plan import ContextPlan, layout
 from ctxmem.testing import WordCounter, messages, tool_call, tool_result, turns
-from ctxmem.types import Budget
+from ctxmem.types import Budget, Segment
 
 COUNT = WordCounter()
 
@@ -134,6 +134,17 @@ class Glueing:
 
     def request(self, messages, tools=None):
         return self.words.request(messages, tools) + 2 * len(messages) ** 2 // 10
+
+
+@pytest.mark.parametrize(("limit", "there"), [(60, True), (30, False)])
+def test_a_state_goes_only_when_it_must(limit: int, there: bool):
+    """To come down to the low mark turns are enough; what holds all that was folded is not one of them."""
+    plan = layout(turns(5, words=5), Budget(limit), COUNT)
+    state = Segment("state-1", "user", "state", "Goal: to see", 0)
+    old = [segment.id for segment in plan.segments[1:3]]
+    after = Fit(low=0.2)(plan.fold(old, state, step="x", why="old"))
+    assert (after.segments[1].kind == "state") is there
+    assert after.exact <= limit
 
 
 def test_the_rendering_itself_is_what_must_fit():
