@@ -61,7 +61,10 @@ def ccm(
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 13,
     json_: Json = False,
 ) -> None:
-    """Train the adapter of compressed context memory; an interrupted run goes on where it was."""
+    """Train the adapter of compressed context memory; an interrupted run goes on where it was.
+
+    Uses CUDA where torch has it.
+    """
     from ctxmem.lm.ccm.training import Recipe, train_adapter
 
     count_tokens("", model=model)  # writes a packaged model's tokenizer

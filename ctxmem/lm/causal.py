@@ -168,7 +168,7 @@ def fingerprint(model: nn.Module, *, number_format: bool = True) -> str:
         sample = flat[:: max(1, flat.numel() // 64)]
         sample = sample.float() if number_format else sample.bfloat16().float()  # the same from any wider format
         digest.update(f"{name}{tuple(weights.shape)}{weights.dtype if number_format else ''}".encode())
-        digest.update(sample.numpy().tobytes())
+        digest.update(sample.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

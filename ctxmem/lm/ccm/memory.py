@@ -53,6 +53,8 @@ class Memory:
 class MemoryModel:
     """A language model with an adapter: writes memories, and gives caches to go on from. For one thread.
 
+    Both stand on one device, and so does every memory.
+
     Attributes:
         model: the base model, frozen.
         adapter: its compression tokens.
@@ -162,9 +164,9 @@ class MemoryModel:
     def _read(self, ids: Sequence[int], cache: DynamicCache, *, compress: int = 0) -> DynamicCache:
         """Run text, and behind it compression tokens, over a cache, which grows by them."""
         with torch.inference_mode():
-            embedded: Tensor = self.model.get_input_embeddings()(torch.tensor([list(ids)]))
+            embedded: Tensor = self.model.get_input_embeddings()(torch.tensor([list(ids)], device=self.model.device))
             marks = self.adapter.tokens[:compress].to(embedded.dtype)[None]
-            with self.adapter.at(torch.arange(len(ids), len(ids) + compress)):
+            with self.adapter.at(torch.arange(len(ids), len(ids) + compress, device=embedded.device)):
                 self.model.base_model(inputs_embeds=torch.cat((embedded, marks), dim=1), past_key_values=cache)
         return cache
 

@@ -11,7 +11,7 @@ replaced inside the attention; here it needs none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -55,6 +55,10 @@ class Layout:
     def rows(self) -> Tensor:
         """Compression tokens as rows of the flattened (b * l) input."""
         return (self.kinds.flatten() >= 0).nonzero().flatten()
+
+    def to(self, device: torch.device) -> Layout:
+        """The same on a device; a layout is drawn up on the CPU."""
+        return Layout(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 def lay_out(conversations: Sequence[Segments], update: Update, *, tokens: int, sink: int, chain: bool = True) -> Layout:
@@ -186,7 +190,8 @@ class ParallelMemory(DynamicCache):
 
 
 def read(model: PreTrainedModel, adapter: Adapter, layout: Layout, rotation: Rotation) -> Tensor:
-    """Run the layout: (b, l, hidden size) states of the last layer, before the head."""
+    """Run the layout on the model's device: (b, l, hidden size) states of the last layer, before the head."""
+    layout = layout.to(model.device)
     embed = model.get_input_embeddings()
     embedded: Tensor = embed(layout.ids)
     compressing = layout.kinds >= 0
@@ -208,4 +213,4 @@ def _mask(sees: Tensor, model: PreTrainedModel, dtype: torch.dtype) -> Tensor:
     """As the model's attention wants it: eager attention adds the mask, the others take truth values."""
     if model.config._attn_implementation != "eager":
         return sees
-    return torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)
+    return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill(~sees, torch.finfo(dtype).min)

@@ -45,16 +45,16 @@ class Rotation:
             keys: (batch, heads, n, head size).
             positions: (batch, n) or (n,).
         """
-        cos, sin = self._turns(positions)
+        cos, sin = self._turns(positions.to(keys.device))
         return (keys * cos + _half(keys) * sin) * self._scale
 
     def off(self, keys: Tensor, positions: Tensor) -> Tensor:
         """The inverse of `on`."""
-        cos, sin = self._turns(positions)
+        cos, sin = self._turns(positions.to(keys.device))
         return (keys * cos - _half(keys) * sin) / self._scale
 
     def _turns(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        angles = positions[..., None].float() * self._angles.to(positions.device)
+        angles = positions[..., None].float() * self._angles
         doubled = torch.cat((angles, angles), dim=-1)
         if doubled.dim() == 3:
             doubled = doubled[:, None]

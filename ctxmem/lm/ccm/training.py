@@ -160,7 +160,8 @@ class Training:
         with torch.no_grad():
             teacher = log_softmax(head(full_states(model, conversations)[_in_full(layout, taught)]).float(), dim=-1)
         divergence = kl_div(student, teacher, log_target=True, reduction="batchmean")
-        return divergence + self.recipe.plain * cross_entropy(student, _next(layout)[taught])
+        following = _next(layout)[taught].to(student.device)
+        return divergence + self.recipe.plain * cross_entropy(student, following)
 
     def _gone(self) -> float:
         """Share of the run that is behind, by steps or by time, whichever is more."""
@@ -187,14 +188,14 @@ class Training:
             log.write(json.dumps({"step": self.step, "seconds": round(self.spent, 1), "loss": round(loss, 4)}) + "\n")
 
     def _resume(self) -> None:
-        state: Mapping[str, Any] = torch.load(self.folder / CHECKPOINT, weights_only=True)
+        state: Mapping[str, Any] = torch.load(self.folder / CHECKPOINT, map_location="cpu", weights_only=True)
         self.model.adapter.load_state_dict(state["adapter"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.spent = state["step"], state["spent"]
 
 
 def train_adapter(
-    rows: Path, folder: Path, *, model: str, recipe: Recipe, progress: Progress | None = None
+    rows: Path, folder: Path, *, model: str, recipe: Recipe, device: str | None = None, progress: Progress | None = None
 ) -> Training:
     """Train an adapter from a file of conversations, and write it.
 
@@ -203,12 +204,14 @@ def train_adapter(
         folder: of the run; a run that is there goes on.
         model: base model, by packaged name, folder or hub id.
         recipe: the knobs.
+        device: of torch, such as `cpu`; CUDA where there is one, when None.
         progress: told after each step.
 
     Raises:
-        InvalidInput: the rows are wrong.
+        InvalidInput: the rows are wrong, or there is no such device.
         ModelError: the model is missing or cannot have such an adapter.
     """
+    on = _device(device)
     lm = CausalLM.load(model, threads=torch.get_num_threads())
     chat = ChatML(lm.tokenizer)
     torch.manual_seed(recipe.seed)
@@ -216,7 +219,7 @@ def train_adapter(
     embedding = lm.model.get_input_embeddings()
     assert isinstance(embedding, nn.Embedding)
     adapter.start_from(embedding.weight[chat.end])
-    memory_model = MemoryModel(lm.model, adapter, sink=chat.start)
+    memory_model = MemoryModel(nn.Module.to(lm.model, on), adapter.to(on), sink=chat.start)
     training = Training(memory_model, read_rows(rows, lm.tokenizer), folder=folder, recipe=recipe)
     training.run(progress)
     note = {"recipe": asdict(recipe), "steps": training.step, "seconds": round(training.spent)}
@@ -242,10 +245,20 @@ def full_states(model: MemoryModel, conversations: Sequence[Segments]) -> Tensor
     """(b, n, hidden size) states of the base model over the sink and the whole text of each conversation, padded."""
     texts = [[model.sink, *(token for segment in segments for token in segment)] for segments in conversations]
     length = max(map(len, texts))
-    ids = torch.tensor([[*text, *[0] * (length - len(text))] for text in texts])
-    mask = torch.tensor([[1] * len(text) + [0] * (length - len(text)) for text in texts])
+    device = model.model.device
+    ids = torch.tensor([[*text, *[0] * (length - len(text))] for text in texts], device=device)
+    mask = torch.tensor([[1] * len(text) + [0] * (length - len(text)) for text in texts], device=device)
     states: Tensor = model.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     return states
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # no such name, or torch was built without it
+        raise InvalidInput(f"torch cannot train on {name!r}: {error}", param="device") from error
 
 
 def _in_full(layout: Layout, taught: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from ctxmem.lm.ccm.adapter import Adapter
 from ctxmem.lm.ccm.files import load_adapter, save_adapter
 from ctxmem.lm.ccm.memory import MemoryModel
 from ctxmem.lm.ccm.rows import Conversation
-from ctxmem.lm.ccm.training import Recipe, Training
+from ctxmem.lm.ccm.training import Recipe, Training, train_adapter
 from tests.unit.lm.conftest import random_model
 from tests.unit.lm.test_ccm import SINK, steps, trained
 
@@ -111,3 +111,7 @@ class TestTraining:
     def test_no_conversation_to_learn_from(self, tmp_path: Path, memory_model: MemoryModel) -> None:
         with pytest.raises(InvalidInput):
             Training(memory_model, [Conversation(((1, 2),))], folder=tmp_path, recipe=Recipe())
+
+    def test_a_device_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(InvalidInput, match="cannot train on 'abacus'"):
+            train_adapter(tmp_path / "rows", tmp_path, model="smollm2", recipe=Recipe(), device="abacus")
