@@ -14,7 +14,7 @@ from transformers import DynamicCache
 from ctxmem.lm.causal import CausalLM
 from ctxmem.lm.reply import Completion, FinishReason, Piece, PromptTooLong, Sampling
 from ctxmem.lm.sampling import Sampler
-from ctxmem.lm.sessions import Sessions, Snapshot
+from ctxmem.lm.sessions import Past, Sessions, Snapshot
 from ctxmem.lm.stream import Detokenizer, StopStrings
 
 KV_BYTES = 256 * 2**20
@@ -42,7 +42,7 @@ class ChatModel:
         sampling: Sampling,
         *,
         session: str | None = None,
-        behind: DynamicCache | None = None,
+        behind: Past | None = None,
     ) -> Generator[Piece, None, Completion]:
         """Answer a prompt, one step of work at a time. Closing the generator ends it between two steps.
 
@@ -50,15 +50,14 @@ class ChatModel:
             prompt: token ids of the rendered request.
             sampling: how to draw.
             session: whose cached prefix to use and to extend; None uses and keeps none.
-            behind: a cache to read the prompt after, such as one of a compressed memory; it is used up. The prompt's
-                prefix is then not kept for the session.
+            behind: what to read the prompt after, such as a compressed memory. The cached prefix is the one behind it.
 
         Raises:
             PromptTooLong: the prompt fills the window.
             ModelError: the model's logits are no numbers.
         """
-        before = behind.get_seq_length() if behind is not None else 0
-        length = before + len(prompt)
+        past = behind or Past("", DynamicCache())
+        length = past.cache.get_seq_length() + len(prompt)
         room = self._lm.window - length
         if not prompt or room <= 0:
             raise PromptTooLong(
@@ -67,12 +66,10 @@ class ChatModel:
                 param="messages",
             )
         limit = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
-        if behind is not None:
-            session, cache, cached = None, behind, 0
-        else:
-            cache, cached = self._sessions.read(session, prompt, block=BLOCK) if session else (DynamicCache(), 0)
-        logits = yield from self._prefill(prompt, cached, cache, session)
-        reason, produced = yield from self._decode(logits, cache, sampling, limit)
+        kept = self._sessions.read(session, prompt, behind=past.name, block=BLOCK) if session else None
+        cached, past = (kept[1], Past(past.name, kept[0])) if kept else (0, past)
+        logits = yield from self._prefill(prompt, cached, past, session)
+        reason, produced = yield from self._decode(logits, past.cache, sampling, limit)
         return Completion(reason, len(prompt), produced, cached)
 
     def forget(self, session: str) -> None:
@@ -80,14 +77,14 @@ class ChatModel:
         self._sessions.forget(session)
 
     def _prefill(
-        self, prompt: Sequence[int], cached: int, cache: DynamicCache, session: str | None
+        self, prompt: Sequence[int], cached: int, past: Past, session: str | None
     ) -> Generator[Piece, None, Tensor]:
         """Read the rest of the prompt, keep its whole blocks; returns the (vocab,) logits of what follows it."""
         logits = torch.empty(0)
         for start in range(cached, len(prompt), BLOCK):
             if session and start > 0 and start + BLOCK >= len(prompt):
-                self._sessions.keep(session, Snapshot.of(prompt[:start], cache))
-            logits = self._forward(prompt[start : start + BLOCK], cache)
+                self._sessions.keep(session, Snapshot.of(prompt[:start], past.cache, past.name))
+            logits = self._forward(prompt[start : start + BLOCK], past.cache)
             yield Piece("")
         return logits
 

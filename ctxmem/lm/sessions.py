@@ -15,24 +15,39 @@ from transformers import DynamicCache
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """What a prompt is read after, such as a compressed memory.
+
+    Attributes:
+        name: equal names mean equal caches; the empty one is that of the start.
+        cache: to go on from; it is used up.
+    """
+
+    name: str
+    cache: DynamicCache
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What a model has computed for some tokens.
 
     Attributes:
         ids: the tokens.
-        layers: per layer keys and values, each (1, kv heads, len(ids), head size).
+        behind: name of the past they were read after.
+        layers: per layer keys and values, each (1, kv heads, past and len(ids), head size).
     """
 
     ids: tuple[int, ...]
+    behind: str
     layers: tuple[tuple[Tensor, Tensor], ...]
 
     @classmethod
-    def of(cls, ids: Sequence[int], cache: DynamicCache) -> Snapshot:
-        """Name the tensors of a cache that has read exactly `ids`.
+    def of(cls, ids: Sequence[int], cache: DynamicCache, behind: str) -> Snapshot:
+        """Name the tensors of a cache that has read a past and then `ids`.
 
         They are shared, not copied: a `DynamicCache` grows by making new tensors.
         """
-        return cls(tuple(ids), tuple((keys, values) for keys, values, _ in cache))
+        return cls(tuple(ids), behind, tuple((keys, values) for keys, values, _ in cache))
 
     @property
     def nbytes(self) -> int:
@@ -40,8 +55,9 @@ class Snapshot:
         return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
 
     def prefix(self, length: int) -> DynamicCache:
-        """A new cache that has read the first `length` tokens."""
-        return DynamicCache([(keys[..., :length, :], values[..., :length, :]) for keys, values in self.layers])
+        """A new cache that has read the past and the first `length` tokens."""
+        end = self.layers[0][0].shape[2] - len(self.ids) + length
+        return DynamicCache([(keys[..., :end, :], values[..., :end, :]) for keys, values in self.layers])
 
 
 class Sessions:
@@ -59,12 +75,17 @@ class Sessions:
         """Memory held by all snapshots."""
         return sum(snapshot.nbytes for snapshot in self._kept.values())
 
-    def read(self, session: str, ids: Sequence[int], *, block: int = 1) -> tuple[DynamicCache, int]:
-        """A cache of the longest kept prefix of `ids`, in whole blocks, that leaves a token to read; and its length."""
+    def read(self, session: str, ids: Sequence[int], *, behind: str, block: int = 1) -> tuple[DynamicCache, int] | None:
+        """A cache of the longest kept prefix of `ids`, in whole blocks, that leaves a token to read; and its length.
+
+        None where nothing is kept that was read after the same past.
+        """
         snapshot = self._kept.get(session)
-        length = min(common_prefix(snapshot.ids, ids), len(ids) - 1) // block * block if snapshot else 0
-        if snapshot is None or length <= 0:
-            return DynamicCache(), 0
+        if snapshot is None or snapshot.behind != behind:
+            return None
+        length = min(common_prefix(snapshot.ids, ids), len(ids) - 1) // block * block
+        if length <= 0:
+            return None
         self._kept.move_to_end(session)
         return snapshot.prefix(length), length
 

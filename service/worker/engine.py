@@ -199,7 +199,7 @@ class Engine:
         reply = (
             loaded.chat.reply(asked.ids, sampling, session=asked.session)
             if asked.memory is None
-            else asked.memory.reply(loaded.chat, asked.ids, sampling)
+            else asked.memory.reply(loaded.chat, asked.ids, sampling, session=asked.session)
         )
         async with self.turns.work(reply, rank=Rank.CHAT) as work:
             yield work

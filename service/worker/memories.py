@@ -30,16 +30,23 @@ class Found:
     """A memory, and the model that reads it.
 
     Attributes:
-        memory: the memory.
+        name: the memory's.
+        memory: itself.
         model: the language model with its adapter.
     """
 
+    name: SlotName
     memory: Memory
     model: MemoryModel
 
-    def reply(self, chat: ChatModel, prompt: Sequence[int], sampling: Sampling) -> Generator[Piece, None, Completion]:
+    def reply(
+        self, chat: ChatModel, prompt: Sequence[int], sampling: Sampling, *, session: str | None
+    ) -> Generator[Piece, None, Completion]:
         """Answer a prompt behind the memory, which stays as it is; for the compute thread."""
-        done = yield from chat.reply(prompt, sampling, behind=self.model.cache(self.memory))
+        from ctxmem.lm.sessions import Past
+
+        past = Past(self.name.event_id, self.model.cache(self.memory))
+        done = yield from chat.reply(prompt, sampling, session=session, behind=past)
         return replace(done, memory_slots=self.memory.slots, memory_bytes=self.memory.states.nbytes)
 
 
@@ -61,7 +68,7 @@ class Memories:
             _LOG.warning("no compressed memory: %s", error)
             return None
         if memory is not None:
-            return Found(memory, sessions.model)
+            return Found(name, memory, sessions.model)
         if name not in self._making:
             self._making[name] = asyncio.create_task(self._make(name, sessions, turns))
         return None

@@ -18,6 +18,7 @@ from ctxmem.lm.ccm.rows import ChatML
 from ctxmem.lm.ccm.update import CONCAT, Update
 from ctxmem.lm.generate import ChatModel
 from ctxmem.lm.reply import Sampling
+from ctxmem.lm.sessions import Past
 
 ADAPTER = Path(__file__).parent / "smollm2-135m-instruct"
 """The adapter that ships: for SmolLM2-135M-Instruct."""
@@ -121,7 +122,7 @@ class CompressedLM:
         """
         opening = self.lm.tokenizer.encode(["assistant\n"])[0].ids
         prompt = [*self._ids(messages), self._chatml.start, *opening]
-        for piece in self._chat.reply(prompt, sampling, behind=self.model.cache(memory)):
+        for piece in self._chat.reply(prompt, sampling, behind=Past("memory", self.model.cache(memory))):
             if piece.text:
                 yield piece.text
 

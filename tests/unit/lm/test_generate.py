@@ -13,17 +13,22 @@ from ctxmem.errors import ModelError
 from ctxmem.lm.causal import CausalLM
 from ctxmem.lm.generate import BLOCK, ChatModel
 from ctxmem.lm.reply import Completion, Piece, PromptTooLong, Sampling
+from ctxmem.lm.sessions import Past
 from tests.unit.lm.conftest import Make
 
 GREEDY = Sampling(max_tokens=12, temperature=0)
 
 
 def reply(
-    chat: ChatModel, prompt: list[int], sampling: Sampling = GREEDY, session: str | None = None
+    chat: ChatModel,
+    prompt: list[int],
+    sampling: Sampling = GREEDY,
+    session: str | None = None,
+    behind: Past | None = None,
 ) -> tuple[str, Completion, list[Piece]]:
     """A whole reply: its text, how it ended, its pieces."""
     pieces: list[Piece] = []
-    steps = chat.reply(prompt, sampling, session=session)
+    steps = chat.reply(prompt, sampling, session=session, behind=behind)
     while True:
         try:
             pieces.append(next(steps))
@@ -43,24 +48,36 @@ def chat(lm: CausalLM) -> ChatModel:
 
 
 class TestBehind:
-    def test_a_prompt_behind_a_cache_is_the_rest_of_one_prompt(self, chat: ChatModel, lm: CausalLM) -> None:
-        """The same tokens, and nothing is kept for the session."""
-        whole = prompt(80)
+    def past(self, lm: CausalLM, ids: list[int], name: str = "m") -> Past:
+        """What a model has after some tokens."""
         cache = DynamicCache()
         with torch.inference_mode():
-            lm.model(input_ids=torch.tensor([whole[:50]]), past_key_values=cache)
-        steps = chat.reply(whole[50:], GREEDY, session="s", behind=cache)
-        text = "".join(piece.text for piece in steps)
-        assert text == reply(chat, whole)[0]
-        assert reply(chat, [*whole, 1], session="s")[1].cached_tokens == 0
+            lm.model(input_ids=torch.tensor([ids]), past_key_values=cache)
+        return Past(name, cache)
+
+    def test_a_prompt_behind_a_cache_is_the_rest_of_one_prompt(self, chat: ChatModel, lm: CausalLM) -> None:
+        whole = prompt(80)
+        assert reply(chat, whole[50:], behind=self.past(lm, whole[:50]))[0] == reply(chat, whole)[0]
 
     def test_cache_and_prompt_share_the_window(self, make: Make) -> None:
         """A cache that fills it leaves no room."""
-        lm, cache = make(window=64), DynamicCache()
-        with torch.inference_mode():
-            lm.model(input_ids=torch.tensor([prompt(60)]), past_key_values=cache)
+        lm = make(window=64)
         with pytest.raises(PromptTooLong, match="70 tokens"):
-            next(ChatModel(lm).reply(prompt(10), GREEDY, behind=cache))
+            next(ChatModel(lm).reply(prompt(10), GREEDY, behind=self.past(lm, prompt(60))))
+
+    def test_the_prefix_behind_a_cache_is_kept(self, make: Make) -> None:
+        """With the same bits as read afresh; one of another past, or of none, is not taken for it."""
+        lm = make()
+        lm.model.bfloat16()
+        chat, told, turn = ChatModel(lm), replace(GREEDY, top_logprobs=3), prompt(2 * BLOCK + 90)
+        before = prompt(36, seed=5)
+        reply(chat, turn[: BLOCK + 40], told, session="s", behind=self.past(lm, before))
+        kept = reply(chat, turn, told, session="s", behind=self.past(lm, before))
+        fresh = reply(ChatModel(lm), turn, told, behind=self.past(lm, before))
+        assert kept[1].cached_tokens == BLOCK
+        assert [piece.token for piece in kept[2] if piece.token] == [p.token for p in fresh[2] if p.token]
+        assert reply(chat, turn, session="s", behind=self.past(lm, before, "later"))[1].cached_tokens == 0
+        assert reply(chat, turn, session="s")[1].cached_tokens == 0
 
 
 class TestReuse:
