@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from rich.progress import track
@@ -16,6 +19,12 @@ from bench.stack import Stack
 from ctxmem import chat, models
 
 SESSION = "longchat"
+CAP = 36
+"""Slots that a session's compressed memory may have: nine groups of four."""
+
+PATIENCE_S = 120.0
+INSERTED = "SELECT count(*) FROM events WHERE origin LIKE 'ctxmem:%'"
+MADE = "SELECT (SELECT max(id) FROM events WHERE origin = 'ctxmem:state') IN (SELECT event_id FROM slots)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,7 @@ class Options:
         model: target model, whose tokenizer counts.
         local: the model worker's model; empty for none.
         delta: whether the client sends only what is new instead of all history.
+        policy: of each request; the service's own when empty.
     """
 
     turns: int
@@ -37,6 +47,7 @@ class Options:
     model: str
     local: str
     delta: bool = False
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,8 @@ class Turn:
         wall_s: seconds the client waited.
         cpu_s: CPU seconds of all of the service's processes.
         edited: events not sent as they came, by event id the item id.
+        slots: positions of compressed memory that the answer was written behind.
+        probabilities: SHA-256 of the answer's log-probabilities, where the model gives them.
         breaches: promises broken.
     """
 
@@ -67,6 +80,8 @@ class Turn:
     wall_s: float
     cpu_s: float
     edited: Mapping[str, str]
+    slots: int = 0
+    probabilities: str = ""
     breaches: Sequence[str] = ()
 
 
@@ -94,19 +109,19 @@ class Conversation:
     def turn(self, number: int, line: str) -> Turn:
         """Say the line, get the answer, check the receipt."""
         said = chat.dump({"role": "user", "content": line})
-        wire = {"model": self.options.model, "max_tokens": self.options.max_tokens, "temperature": 0}
-        headers = {"x-ctxmem-session": SESSION, "x-ctxmem-budget": str(self.options.budget)}
-        history = [] if self.options.delta else map(_as_resent, self.messages)
-        body = spliced(wire, [*history, said])
+        body, headers = self._request(said)
         cpu, start = harness.cpu_seconds(self.service.server.pid), time.perf_counter()
         got = self.client.post("/v1/chat/completions", body, headers)
         wall, spent = time.perf_counter() - start, harness.cpu_seconds(self.service.server.pid) - cpu
-        got.json()
+        told = got.json()
+        slots = told["usage"].get("prompt_tokens_details", {}).get("memory_slots", 0)
         answer = _answer(got.body)
         self.messages.append(said)
         request_id = got.headers["x-ctxmem-request-id"]
         receipt = self.client.get(f"/v1/requests/{request_id}").json()
         breaches = self._breaches(request_id, receipt)
+        if slots > CAP:
+            breaches.append(f"{slots} slots of memory, more than {CAP}")
         edited = {item["event_id"]: item["item_id"] for item in receipt["items"] if item["decision"] != "kept"}
         before = int(got.headers["x-ctxmem-tokens"].split(";")[0])
         self.messages.append(answer)
@@ -121,22 +136,41 @@ class Conversation:
             wall,
             spent,
             edited,
+            slots,
+            sha256(json.dumps(told["choices"][0].get("logprobs")).encode()).hexdigest(),
             breaches,
         )
+
+    def _request(self, said: bytes) -> tuple[bytes, dict[str, str]]:
+        """Body and headers of the next turn."""
+        wire = {"model": self.options.model, "max_tokens": self.options.max_tokens, "temperature": 0}
+        wire |= {"logprobs": True} if self.options.local else {}
+        headers = {"x-ctxmem-session": SESSION, "x-ctxmem-budget": str(self.options.budget)}
+        headers |= {"x-ctxmem-policy": self.options.policy} if self.options.policy else {}
+        history = [] if self.options.delta else map(_as_resent, self.messages)
+        return spliced(wire, [*history, said]), headers
 
     def _breaches(self, request_id: str, receipt: Mapping[str, Any]) -> list[str]:
         tokens, items = receipt["budget"]["tokens"], [item["event_id"] for item in receipt["items"]]
         replay = self.client.post(f"/v1/requests/{request_id}/replay", {}).json()
         own = self.count(replay["messages"]) if self.count else tokens
+        events = len(self.messages) + self._asked(INSERTED)
         checks = {
             f"{tokens} tokens, over the budget of {self.options.budget}": tokens <= self.options.budget,
             "the receipt says its count is not exact": receipt["exact"] or self.count is None,
             f"counted {tokens} tokens, the tokenizer says {own}": own == tokens,
-            f"{len(items)} items for {len(self.messages)} events": len(items) == len(self.messages),
+            f"{len(items)} items for {events} events": len(items) == events,
             "an event stands in the receipt twice": len(set(items)) == len(items),
             "the replay differs from what was sent": replay["identical"],
         }
         return [what for what, kept in checks.items() if not kept]
+
+    def remembered(self) -> bool:
+        """Wait until the memory of the newest state is in the database; False when that takes too long."""
+        end = time.monotonic() + PATIENCE_S
+        while not (made := self._asked(MADE)) and time.monotonic() < end:
+            time.sleep(0.05)
+        return bool(made)
 
     def unrestored(self, turns: Sequence[Turn]) -> list[str]:
         """Events left out or shortened in some request that do not come back byte for byte."""
@@ -150,7 +184,8 @@ class Conversation:
         return [
             f"{item} came back otherwise"
             for event, item in track(edited.items(), "restoring", transient=True)
-            if self.client.get(f"/v1/items/{item}/restore").body != b'{"message":' + self.messages[place[event]] + b"}"
+            if event in place
+            and self.client.get(f"/v1/items/{item}/restore").body != b'{"message":' + self.messages[place[event]] + b"}"
         ]
 
     def _events(self) -> list[dict[str, Any]]:
@@ -159,7 +194,13 @@ class Conversation:
             "events"
         ]:
             found += page
-        return found
+        return [event for event in found if not event["origin"].startswith("ctxmem:")]
+
+    def _asked(self, question: str) -> int:
+        """One number from the service's database."""
+        with closing(sqlite3.connect(f"file:{self.service.folder / 'ctxmem.db'}?mode=ro", uri=True)) as database:
+            number: int = database.execute(question).fetchone()[0]
+            return number
 
 
 def _answer(body: bytes) -> bytes:
