@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from ctxmem.compressors.clip import clip
 from ctxmem.errors import BudgetError, InvalidInput
 from ctxmem.plan import ContextPlan
 from ctxmem.types import Segment
@@ -18,11 +19,12 @@ from ctxmem.types import Segment
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Drop whole groups, oldest first, until the rendered request fits.
+    """Drop whole groups, oldest first, until the rendered request fits; at last cut the newest tool results.
 
     Never dropped: pinned and frozen segments, the newest user message, the tool exchange that the model is to act on
     (the last group, when it comes after the newest user message), and half a group. The state of what was consolidated
-    goes only when the request would be over its budget with it, not to come down to `low`.
+    goes only when the request would be over its budget with it, not to come down to `low`. Where all that is not
+    enough, the results of that exchange lose their middle.
 
     Attributes:
         low: share of the budget to go down to, when that much may go; 1 drops only what must.
@@ -59,6 +61,9 @@ class Fit:
             plan = plan.drop(going, step=self.step, why=why) if going else plan
             size = plan.exact
             goal, retries = limit, retries + 1
+        if size > limit:
+            plan = clip(plan, step=self.step)
+            size = plan.exact
         if size > limit:
             raise BudgetError(
                 f"the smallest request takes {size} tokens, the budget allows {limit}", needed=size, limit=limit
