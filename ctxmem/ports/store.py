@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from ctxmem.ports.checkpoints import Checkpoints
+from ctxmem.ports.documents import DocumentStore
 from ctxmem.ports.folders import Folders
 from ctxmem.ports.memories import MemoryStore
 from ctxmem.records import Batch, Branch, Erasure, Event, LedgerEntry, RequestRecord, Session
@@ -20,11 +21,13 @@ class Store(Protocol):
 
     Attributes:
         memories: long-term memories, in the same database.
+        documents: documents that can be searched, in the same database.
         checkpoints: graphs' checkpoints, in the same database.
         folders: what frameworks keep of their own, in the same database.
     """
 
     memories: MemoryStore
+    documents: DocumentStore
     checkpoints: Checkpoints
     folders: Folders
 

@@ -34,6 +34,7 @@ class Query:
         deadline: seconds that reranking may take; None for no limit.
         also: texts that are searched with beside the first, see `ctxmem.retrieval.pipelines`; reranking reads the first
             alone.
+        vector: the text's vector, where it is known; a dense search then needs no text.
     """
 
     text: str
@@ -45,9 +46,11 @@ class Query:
     mmr: float | None = None
     deadline: float | None = None
     also: tuple[str, ...] = ()
+    vector: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not self.text.strip() or len(self.text) > LONGEST:
+        needed = self.vector is None or self.mode != "dense" or self.rerank
+        if (needed and not self.text.strip()) or len(self.text) > LONGEST:
             raise InvalidInput(f"a query has 1 to {LONGEST} characters, got {len(self.text)}", param="query")
         if not 0 <= self.k <= MOST:
             raise InvalidInput(f"top_k must be between 0 and {MOST}, got {self.k}", param="top_k")

@@ -6,6 +6,8 @@ import time
 from collections.abc import Collection, Sequence
 from math import isfinite
 
+import numpy as np
+
 from ctxmem.errors import ModelError, Unavailable
 from ctxmem.ports import DocumentStore, Match, Reranker
 from ctxmem.retrieval.fuse import diverse, weighted
@@ -61,8 +63,10 @@ class Searching:
 
     def _fused(self, depth: int, mode: Mode, among: Collection[str] | None) -> list[Match]:
         """The finds of the query's text; when there are more texts, of all with equal weights."""
-        texts = (self._query.text, *self._query.also)
-        sides = [self._shelved.hybrid.search(text, depth, mode=mode, among=among) for text in texts]
+        known = None if self._query.vector is None else np.asarray(self._query.vector, dtype=np.float32)
+        asked = [(self._query.text, known), *((text, None) for text in self._query.also)]
+        search = self._shelved.hybrid.search
+        sides = [search(text, depth, mode=mode, among=among, vector=vector) for text, vector in asked]
         if len(sides) == 1:
             return sides[0]
         return weighted([{m.id: m.score for m in side} for side in sides], [1.0] * len(sides), depth)

@@ -60,7 +60,7 @@ class SqlStore(Store):
         self._batches = BatchWriter(self._engine.dialect)
         database = Database(self._engine.dialect, self._commits, self._reading)
         self.jobs = SqlJobs(database)
-        self.documents = SqlDocuments(database)
+        self.documents: SqlDocuments = SqlDocuments(database)
         self.checkpoints = SqlCheckpoints(database)
         self.folders = SqlFolders(database)
         self.slots = SqlSlots(database)

@@ -45,6 +45,17 @@ def test_a_langchain_agent_keeps_its_state_and_its_budget(tmp_path: Path) -> Non
     assert last.startswith("the graph keeps 30 messages; the first: Day 1:")
 
 
+def test_a_chain_finds_fits_and_remembers(tmp_path: Path) -> None:
+    """By meaning, by words, within its budget, and for later conversations."""
+    like, found, sent, answer, remembered = told("langchain_chain.py", tmp_path).splitlines()
+    assert like.endswith("tram")
+    assert found == "found in handbook.md -> Lost keys are reset at the desk."
+    assert sent.startswith("62 messages, ")
+    assert int(sent.split()[-2]) <= 300
+    assert answer == "answer: At the desk."
+    assert remembered.endswith("red ribbon.")
+
+
 def test_a_graph_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     """After its database was closed, until its user is erased."""
     said = told("langgraph_checkpoints.py", tmp_path)
