@@ -42,12 +42,14 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# ARGS goes to pytest: make test ARGS="tests/unit -x"
+# Files run side by side in up to four processes. ARGS goes to pytest: make test ARGS="tests/unit -x", or -n0 for one process.
+SIDE_BY_SIDE = -n auto --maxprocesses 4 --dist loadfile
+
 test: install
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m 'not slow' $(ARGS)
 
 test-all: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 bench: install
 	$(BIN)/python -m bench $(ARGS)

@@ -1,6 +1,6 @@
-"""The gateway's ASGI app: data plane and health in raw ASGI, everything else in the control plane.
+"""The gateway's ASGI app: data plane and health in raw ASGI, everything else in the control plane and in MCP's.
 
-The control plane is loaded by the first request for it: a gateway that only relays carries no web framework.
+Those two are loaded by the first request for them: a gateway that only relays carries no web framework.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from service.settings import Settings
 from service.wiring import Service, service
 
 TURNS = frozenset(PREFIX + path for path in WIRES)
+MCP = "/mcp"
 HEALTH: dict[str, Callable[[Service, Send], Awaitable[None]]] = {
     "/livez": health.livez,
     "/readyz": health.readyz,
@@ -35,7 +36,7 @@ class Gateway:
     def __init__(self, service: Service) -> None:
         self.service = service
         self._chat = service.chat()
-        self._control: ASGIApp | None = None
+        self._planes: dict[str, ASGIApp] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the server's start and stop."""
@@ -48,9 +49,11 @@ class Gateway:
             if await self._only("GET", scope, send):
                 await HEALTH[scope["path"]](self.service, send)
         else:
-            if self._control is None:
-                self._control = await asyncio.get_running_loop().run_in_executor(self.service.threads, self._load)
-            await self._control(scope, receive, send)
+            plane = "mcp" if scope["path"] == MCP else "control"
+            if plane not in self._planes:
+                load = {"mcp": self._mcp, "control": self._control}[plane]
+                self._planes[plane] = await asyncio.get_running_loop().run_in_executor(self.service.threads, load)
+            await self._planes[plane](scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -69,10 +72,15 @@ class Gateway:
         await respond(send, 405, body, headers=[(b"allow", method.encode())])
         return False
 
-    def _load(self) -> ASGIApp:
+    def _control(self) -> ASGIApp:
         from service.control import control_plane  # here, for the reason this module opens with
 
         return control_plane(self.service)
+
+    def _mcp(self) -> ASGIApp:
+        from service.mcp import McpPlane  # as above
+
+        return McpPlane(self.service)
 
 
 def create_app(settings: Settings) -> Gateway:

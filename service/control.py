@@ -107,6 +107,14 @@ _RAW_PATHS: dict[str, Any] = {
     "/v1/responses": _turn("Response, as OpenAI's; streamed when the body says so", None),
     "/v1/responses/compact": _turn("The provider's own compaction; passes through", None),
     "/v1/responses/input_tokens": _turn("Tokens of a response request; passes through", None),
+    "/mcp": {
+        "post": {
+            "tags": ["memories"],
+            "summary": "One user's memories over MCP (streamable HTTP, stateless)",
+            "parameters": [_header("x-ctxmem-user", "whose memories; needed")],
+            "responses": {"200": {"description": "a JSON-RPC answer"}},
+        }
+    },
     "/livez": {"get": {"tags": ["health"], "responses": {"200": {"description": "the process answers"}}}},
     "/readyz": {
         "get": {

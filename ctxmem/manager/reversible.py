@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxmem import chat
 from ctxmem.compressors.budgets import Spend, Tokens
+from ctxmem.compressors.clip import clipped
 from ctxmem.compressors.compress import Compressor
 from ctxmem.compressors.content import kind
 from ctxmem.compressors.outcome import Compressed
@@ -45,6 +46,9 @@ RESTORE_TOOL: Mapping[str, Any] = {
     },
 }
 """The tool's definition in OpenAI's shape. It never changes, so a tools array with it stays the same all session."""
+
+LEAST = 64
+"""Tokens of the smallest text that `within` gives."""
 
 _SMALLEST_JSON = '{"":0}'
 _BROKEN = "Do not call this tool with it again; go on without the original."
@@ -95,6 +99,35 @@ class Reversible:
             return Compressed(before, before, reason="no_saving", text=text, source=text)
         self.keep(original)
         return replace(done, text=marked, tokens_after=after)
+
+    def within(self, compressor: Compressor, text: str, tokens: int, *, query: str = "") -> str:
+        """A text of at most so many tokens in every case: what may not be compressed, such as code, loses its middle.
+
+        Raises:
+            InvalidInput: fewer than 64 tokens.
+            StoreError: the original could not be kept; nothing was sent then.
+        """
+        if tokens < LEAST:
+            raise InvalidInput(f"a marked text needs at least {LEAST} tokens, got {tokens}", param="tokens")
+        count = compressor.counter
+        before = count.texts([text])[0]
+        if before <= tokens:
+            return text
+        done = self(compressor, text, tokens, query=query)
+        if done.text is not None and done.tokens_after <= tokens:
+            return done.text
+        original = chat.dump({"role": "user", "content": text})
+        digest = sha256(original).hexdigest()
+        room = tokens - count.texts([_marked("", before, digest)])[0]
+        for _ in range(3):  # joined, head and mark may be a few tokens longer than alone
+            head = clipped(text, room, count)
+            marked = _marked(head, before - count.texts([head])[0], digest)
+            over = count.texts([marked])[0] - tokens
+            if over <= 0:
+                break
+            room -= over
+        self.keep(original)
+        return marked
 
     def answer(self, arguments: str | Mapping[str, Any]) -> str:
         """What the tool says: the original, word for word, or why there is none. Never raises for what a model wrote.

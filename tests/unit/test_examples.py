@@ -126,6 +126,7 @@ def test_every_example_is_tested() -> None:
     assert sorted(path.name for path in EXAMPLES.glob("*.py")) == [
         "anthropic_memory.py",
         "langchain_agent.py",
+        "langchain_chain.py",
         "langchain_edits.py",
         "langgraph_checkpoints.py",
         "langgraph_store.py",

@@ -19,6 +19,7 @@ PLUGINS = {
     "langchain_context": ("langchain_core", "langchain"),
     "langchain_documents": ("langchain_core", "langchain"),
     "langchain_models": ("langchain_core", "langchain"),
+    "langchain_results": ("langchain", "langgraph"),
     "langchain_values": ("langchain_core", "langchain"),
     "langchain_vectors": ("langchain_core", "langchain"),
     "langchain_edits": ("langchain_core", "langgraph"),
