@@ -40,7 +40,7 @@ class FlatIndex:
         Raises:
             InvalidInput: another dimension, a value that is not finite, or an id twice. Nothing is changed.
         """
-        rows = self._checked(vectors)
+        rows = checked(vectors, self.dimensions)
         if len(rows) != len(ids) or len(set(ids)) != len(ids):
             raise InvalidInput(f"{len(rows)} vectors for {len(set(ids))} distinct ids", param="ids")
         self._make_room(len(ids))
@@ -70,7 +70,7 @@ class FlatIndex:
         Raises:
             InvalidInput: another dimension, a value that is not finite, or a negative `k`.
         """
-        queries = self._checked(vectors)
+        queries = checked(vectors, self.dimensions)
         if k < 0:
             raise InvalidInput(f"k must not be negative, got {k}", param="k")
         places = self._where(among)
@@ -78,6 +78,11 @@ class FlatIndex:
         scores = queries @ rows.T  # (queries, rows)
         ids = self._ids if places is None else [self._ids[place] for place in places]
         return [_best(ids, line, k) for line in scores]
+
+    @property
+    def ids(self) -> list[str]:
+        """All ids, in no promised order."""
+        return list(self._ids)
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """(len(ids), dimensions) vectors; zeros for ids that are not there."""
@@ -92,20 +97,31 @@ class FlatIndex:
             return None
         return [place for id in dict.fromkeys(among) if (place := self._places.get(id)) is not None]
 
-    def _checked(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        rows = np.asarray(vectors, dtype=np.float32)
-        if rows.ndim != 2 or rows.shape[1] != self.dimensions:
-            raise InvalidInput(f"vectors of shape {rows.shape}, expected (n, {self.dimensions})", param="vectors")
-        if not np.isfinite(rows).all():
-            raise InvalidInput("a vector has a value that is not finite", param="vectors")
-        return rows
-
     def _make_room(self, more: int) -> None:
         needed = len(self._ids) + more
         if needed > len(self._rows):
             grown = np.zeros((max(needed, 2 * len(self._rows)), self.dimensions), dtype=np.float32)
             grown[: len(self._ids)] = self._rows[: len(self._ids)]
             self._rows = grown
+
+
+def checked(vectors: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
+    """Vectors as an index takes them.
+
+    Raises:
+        InvalidInput: another dimension, or a value that is not finite.
+    """
+    rows = np.asarray(vectors, dtype=np.float32)
+    if rows.ndim != 2 or rows.shape[1] != dimensions:
+        raise InvalidInput(f"vectors of shape {rows.shape}, expected (n, {dimensions})", param="vectors")
+    if not np.isfinite(rows).all():
+        raise InvalidInput("a vector has a value that is not finite", param="vectors")
+    return rows
+
+
+def best(matches: Sequence[Match], k: int) -> list[Match]:
+    """The k of the highest scores, equal ones by id."""
+    return sorted(matches, key=lambda match: (-match.score, match.id))[:k]
 
 
 def _best(ids: Sequence[str], scores: NDArray[np.float32], k: int) -> list[Match]:
@@ -115,4 +131,4 @@ def _best(ids: Sequence[str], scores: NDArray[np.float32], k: int) -> list[Match
         return []
     least = np.partition(scores, len(scores) - k)[len(scores) - k]
     found = [Match(ids[place], float(scores[place])) for place in np.flatnonzero(scores >= least).tolist()]
-    return sorted(found, key=lambda match: (-match.score, match.id))[:k]
+    return best(found, k)

@@ -1,0 +1,150 @@
+"""Writing a segment: clusters by k-means, codes by the range of each dimension, everything list-major."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctxmem.errors import InvalidInput, StoreError
+from ctxmem.retrieval.tiered.segment import (
+    CODES,
+    FORMAT,
+    IDS,
+    MANIFEST,
+    RESIDUALS,
+    ROWS,
+    SUMS,
+    Floats,
+    Manifest,
+    Vectors,
+    faiss,
+    file_sum,
+    row_sum,
+)
+
+Progress = Callable[[str, float], None]
+"""Takes the stage and the share of it that is done."""
+
+_BLOCK = 65_536  # vectors handled at a time
+_SAMPLE = 64  # training vectors per cluster
+
+
+def build(
+    folder: Path,
+    ids: Sequence[str],
+    vectors: Vectors,
+    *,
+    fingerprint: str,
+    lists: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write a segment; it is there whole or not at all.
+
+    Args:
+        folder: its place, which must not be there yet.
+        ids: of the vectors.
+        vectors: (len(ids), dimensions) the vectors; may be mapped from a file.
+        fingerprint: embedder whose vectors they are.
+        lists: clusters; about four times the root of the number of vectors by default.
+        progress: told how far each stage is.
+
+    Raises:
+        InvalidInput: there are no vectors, or another number than ids.
+        StoreError: the disk is full or cannot be written; nothing is left behind.
+    """
+    if len(ids) != len(vectors) or not len(ids):
+        raise InvalidInput(f"{len(ids)} ids for {len(vectors)} vectors", param="ids")
+    told = progress or (lambda stage, share: None)
+    number = min(lists or max(1, int(4 * len(ids) ** 0.5)), len(ids))
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        scratch.mkdir(parents=True)
+        codes = _trained(vectors, number, told)
+        _fill(scratch, codes, (ids, vectors), fingerprint, told)
+        _sync(*scratch.iterdir(), scratch)
+        os.replace(scratch, folder)
+        _sync(folder.parent)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _fill(folder: Path, codes: Any, given: tuple[Sequence[str], Vectors], fingerprint: str, told: Progress) -> None:
+    """All files of a segment."""
+    ids, vectors = given
+    nearest = [codes.quantizer.search(block, 1)[1][:, 0] for block in _blocks(vectors, "assign", told)]
+    order = np.argsort(np.concatenate(nearest), kind="stable")
+    longest = _write(folder, codes, vectors, order, told)
+    (folder / IDS).write_text(json.dumps([ids[place] for place in order.tolist()]))
+    sums = {name: file_sum(folder / name) for name in (CODES, IDS, RESIDUALS, SUMS)}
+    manifest = Manifest(FORMAT, fingerprint, vectors.shape[1], len(ids), codes.nlist, longest, sums)
+    (folder / MANIFEST).write_text(json.dumps(asdict(manifest)))
+
+
+def _trained(vectors: Vectors, lists: int, told: Progress) -> Any:
+    """Centroids and ranges of codes, by a sample."""
+    rng = np.random.default_rng(0)
+    count = min(len(vectors), max(_SAMPLE * lists, 4096))
+    sample = np.ascontiguousarray(vectors[np.sort(rng.choice(len(vectors), count, replace=False))], dtype=np.float32)
+    dimensions = sample.shape[1]
+    told("cluster", 0.0)
+    means = faiss.Kmeans(dimensions, lists, niter=10, spherical=True, seed=1, min_points_per_centroid=1, verbose=False)
+    means.train(sample)
+    told("cluster", 1.0)
+    quantizer = faiss.IndexFlatIP(dimensions)
+    quantizer.add(means.centroids)
+    kind = faiss.ScalarQuantizer.QT_8bit
+    metric, of_residuals = faiss.METRIC_INNER_PRODUCT, False
+    codes = faiss.IndexIVFScalarQuantizer(quantizer, dimensions, lists, kind, metric, of_residuals)
+    quantizer.this.disown()
+    codes.own_fields = True
+    codes.train(sample)
+    return codes
+
+
+def _write(folder: Path, codes: Any, vectors: Vectors, order: NDArray[np.int64], told: Progress) -> float:
+    """Rows, checksums, codes and residuals, list-major; returns the norm of the longest vector."""
+    longest = 0.0
+    with (
+        (folder / ROWS).open("wb") as rows,
+        (folder / SUMS).open("wb") as sums,
+        (folder / RESIDUALS).open("wb") as residuals,
+    ):
+        for start in range(0, len(order), _BLOCK):
+            block = np.ascontiguousarray(vectors[order[start : start + _BLOCK]], dtype="<f4")
+            if not np.isfinite(block).all():
+                raise InvalidInput("a vector has a value that is not finite", param="vectors")
+            rows.write(block.tobytes())
+            sums.write(np.array([row_sum(row.tobytes()) for row in block], dtype="<u8").tobytes())
+            decoded = codes.sq.decode(codes.sq.compute_codes(block))
+            residuals.write(np.linalg.norm(block - decoded, axis=1).astype("<f4").tobytes())
+            codes.add_with_ids(block, np.arange(start, start + len(block)))
+            longest = max(longest, float(np.linalg.norm(block, axis=1).max()))
+            told("write", (start + len(block)) / len(order))
+    faiss.write_index(codes, str(folder / CODES))
+    return longest
+
+
+def _blocks(vectors: Vectors, stage: str, told: Progress) -> Iterator[Floats]:
+    for start in range(0, len(vectors), _BLOCK):
+        yield np.ascontiguousarray(vectors[start : start + _BLOCK], dtype=np.float32)
+        told(stage, min(1.0, (start + _BLOCK) / len(vectors)))
+
+
+def _sync(*paths: Path) -> None:
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,299 @@
+"""An index for more vectors than memory should hold: a segment on disk, what is new in memory, exact results.
+
+    index = TieredIndex(folder, embedder.name, embedder.dimensions)
+    index.add(ids, vectors)
+    index.compact()                      # what is in memory goes to disk
+    index.find(vector, k=10)             # matches, and whether they are proved
+
+It implements `ctxmem.ports.Index` and may be lost at any time; the truth is in SQL. A segment that is damaged is told
+and left out when the index is opened, and what it held is taken in anew when it is added.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctxmem.errors import InvalidInput, StoreError
+from ctxmem.ports import Match
+from ctxmem.retrieval.flat import FlatIndex, best, checked
+from ctxmem.retrieval.tiered.build import Progress, build
+from ctxmem.retrieval.tiered.certify import Account, Asked, certified
+from ctxmem.retrieval.tiered.lookahead import Loader, Ticket
+from ctxmem.retrieval.tiered.segment import Floats, Joined, Segment, Vectors, opened
+
+PROBED = 32
+"""Clusters that a search looks into."""
+_CURRENT = "current"
+
+_log = logging.getLogger("ctxmem.retrieval")
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """What a search found.
+
+    Attributes:
+        matches: best first; equal scores by id.
+        exact: whether they are proved to be the best of the clusters searched.
+        degraded: what was missing: `rows` when a vector on disk is damaged, `deadline` when time ran out.
+        rows_read: vectors read from disk.
+        lists: clusters searched.
+        fetched: of those, how many a ticket had brought in before.
+    """
+
+    matches: list[Match]
+    exact: bool = True
+    degraded: str = ""
+    rows_read: int = 0
+    lists: int = 0
+    fetched: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """One moment of an index; what changes is replaced, never written to.
+
+    Attributes:
+        segment: what is on disk.
+        alive: (rows,) which of the segment's rows are still there.
+    """
+
+    segment: Segment
+    alive: NDArray[np.bool_]
+
+
+class TieredIndex:
+    """Vectors by id, most of them on disk. Safe for threads: each search sees one moment of the index.
+
+    Attributes:
+        fingerprint: name of the embedder whose vectors it holds.
+        dimensions: length of a vector.
+        probed: clusters that a search looks into; as many as there are makes every search exact over all vectors.
+    """
+
+    def __init__(
+        self, folder: Path, fingerprint: str, dimensions: int, *, probed: int = PROBED, trusted: bool = True
+    ) -> None:
+        """Open the index in a folder, which one process at a time writes to.
+
+        Args:
+            folder: where its segment is; made when it is not there.
+            fingerprint: name of the embedder.
+            dimensions: length of a vector.
+            probed: see `TieredIndex`.
+            trusted: whether what the segment holds is there at once. If not, it is there once it is added again, which
+                costs no more than a checksum: for owners who keep the truth elsewhere.
+
+        Raises:
+            InvalidInput: no cluster may be searched.
+        """
+        if probed < 1:
+            raise InvalidInput(f"a search looks into one cluster at least, got {probed}", param="probed")
+        self.fingerprint, self.dimensions, self.probed = fingerprint, dimensions, probed
+        self._folder = folder
+        self._lock = threading.RLock()
+        self._delta = FlatIndex(fingerprint, dimensions)
+        self._loader = Loader()
+        self._changed: set[str] | None = None  # ids since a compaction began
+        folder.mkdir(parents=True, exist_ok=True)
+        segment = self._opened()
+        self._state = _State(segment, np.full(len(segment), trusted)) if segment else None
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._delta) + (int(self._state.alive.sum()) if self._state else 0)
+
+    def add(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Put (len(ids), dimensions) vectors in; one whose id is there takes the old one's place.
+
+        Raises:
+            InvalidInput: another dimension, a value that is not finite, or an id twice. Nothing is changed.
+        """
+        rows = checked(vectors, self.dimensions)
+        if len(rows) != len(ids) or len(set(ids)) != len(ids):
+            raise InvalidInput(f"{len(rows)} vectors for {len(set(ids))} distinct ids", param="ids")
+        with self._lock:
+            kept = [self._stands(id, row) for id, row in zip(ids, rows, strict=True)]
+            new = [at for at, same in enumerate(kept) if not same]
+            self._delta.remove([id for id, same in zip(ids, kept, strict=True) if same])
+            self._delta.add([ids[at] for at in new], rows[new])
+            self._mark([id for id, same in zip(ids, kept, strict=True) if same], alive=True)
+            self._mark([ids[at] for at in new], alive=False)
+            self._note(ids)
+
+    def remove(self, ids: Collection[str]) -> int:
+        """Take vectors out; returns how many were there."""
+        with self._lock:
+            before = len(self)
+            self._delta.remove(ids)
+            self._mark(ids, alive=False)
+            self._note(ids)
+            return before - len(self)
+
+    def search(
+        self, vectors: NDArray[np.float32], k: int, *, among: Collection[str] | None = None
+    ) -> list[list[Match]]:
+        """For each of the (queries, dimensions) vectors the best `k` or fewer, best first; equal scores by id.
+
+        Raises:
+            InvalidInput: another dimension, a value that is not finite, or a negative `k`.
+        """
+        return [self.find(row, k, among=among).matches for row in checked(vectors, self.dimensions)]
+
+    def find(
+        self,
+        vector: NDArray[np.float32],
+        k: int,
+        *,
+        among: Collection[str] | None = None,
+        deadline: float | None = None,
+        ticket: Ticket | None = None,
+    ) -> Hits:
+        """The best `k` or fewer vectors for one query, and how that is known.
+
+        Args:
+            vector: (dimensions,) the query.
+            k: most finds wanted.
+            among: ids that may be found; None for all. All clusters are searched for them.
+            deadline: seconds from now, past which what has been found is given.
+            ticket: of a lookahead for this search; it is told what was of use, and ended.
+
+        Raises:
+            InvalidInput: another dimension, a value that is not finite, or a negative `k`.
+            StoreError: the disk cannot be read.
+        """
+        [row] = checked(np.asarray(vector)[None], self.dimensions)
+        if k < 0:
+            raise InvalidInput(f"k must not be negative, got {k}", param="k")
+        until = None if deadline is None else time.monotonic() + deadline
+        with self._lock:
+            state = self._state
+            [new] = self._delta.search(row[None], k, among=among)
+        if state is None:
+            return Hits(new)
+        chosen = state.segment.nearest(row, self.probed if among is None else state.segment.manifest.lists)
+        fetched = ticket.used(chosen.tolist()) if ticket is not None else 0
+        old, account = certified(state.segment, Asked(row, k, chosen, _allowed(state, among), until))
+        if account.damaged:
+            _log.warning("%d damaged vectors in %s: compact the index", len(account.damaged), state.segment.folder)
+        return Hits(best([*old, *new], k), account.exact, _why(account), account.rows_read, account.lists, fetched)
+
+    def lookahead(self, vector: NDArray[np.float32], *, expect: float, lists: int | None = None) -> Ticket:
+        """Bring in what a search near this vector will read, while something else goes on.
+
+        Args:
+            vector: (dimensions,) of the text known so far, such as the question that a model is rewriting.
+            expect: seconds until the search; with the disk's speed it says how much may be fetched.
+            lists: clusters to bring in; twice as many as a search looks into by default.
+        """
+        [row] = checked(np.asarray(vector)[None], self.dimensions)
+        segment = self._state.segment if self._state else None
+        return self._loader.ticket(segment, row, expect=expect, lists=lists or 2 * self.probed)
+
+    def compact(self, *, lists: int | None = None, progress: Progress | None = None) -> None:
+        """Write a segment of all there is and search in that from then on; other threads go on meanwhile.
+
+        Args:
+            lists: clusters; about four times the root of the number of vectors by default.
+            progress: told how far each stage is.
+
+        Raises:
+            StoreError: the disk is full, cannot be written, or holds a damaged vector; the index is as before.
+        """
+        with self._lock:
+            ids, vectors = self._all()
+            self._changed = set()
+        if not ids:
+            return
+        name = f"{time.time_ns():020d}"
+        try:
+            build(self._folder / name, ids, vectors, fingerprint=self.fingerprint, lists=lists, progress=progress)
+            made = opened(self._folder / name, self.fingerprint, self.dimensions)
+            with self._lock:
+                self._swap(made)
+        finally:
+            self._changed = None
+
+    def close(self) -> None:
+        """End lookaheads."""
+        self._loader.close()
+
+    def _stands(self, id: str, row: Floats) -> bool:
+        """Whether the segment has this very vector under this id."""
+        place = self._state.segment.places.get(id) if self._state else None
+        return place is not None and self._state is not None and self._state.segment.same(place, row)
+
+    def _mark(self, ids: Collection[str], *, alive: bool) -> None:
+        state = self._state
+        places = [state.segment.places[id] for id in ids if id in state.segment.places] if state else []
+        if state and places:
+            truths = state.alive.copy()
+            truths[places] = alive
+            self._state = _State(state.segment, truths)
+
+    def _note(self, ids: Collection[str]) -> None:
+        if self._changed is not None:
+            self._changed.update(ids)
+
+    def _all(self) -> tuple[list[str], Vectors]:
+        """Ids and vectors of all there is; those on disk are mapped, not read."""
+        new = self._delta.ids
+        vectors = self._delta.vectors(new)
+        if self._state is None:
+            return new, vectors
+        rows = np.flatnonzero(self._state.alive)
+        old = [self._state.segment.ids[row] for row in rows.tolist()]
+        return [*old, *new], Joined(self._state.segment, rows, vectors)
+
+    def _swap(self, made: Segment) -> None:
+        """Search in a new segment; what changed while it was written stays in memory, or gone."""
+        changed = self._changed or set()
+        later = FlatIndex(self.fingerprint, self.dimensions)
+        kept = [id for id in self._delta.ids if id in changed]
+        later.add(kept, self._delta.vectors(kept))
+        alive = np.full(len(made), fill_value=True)
+        alive[[made.places[id] for id in changed if id in made.places]] = False
+        self._delta, self._state = later, _State(made, alive)
+        self._publish(made.folder.name)
+
+    def _publish(self, name: str) -> None:
+        """Name the current segment, and remove those before it; who still reads one has its file open."""
+        scratch = self._folder / f".{_CURRENT}"
+        scratch.write_text(name)
+        os.replace(scratch, self._folder / _CURRENT)
+        for other in self._folder.iterdir():
+            if other.is_dir() and other.name != name:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def _opened(self) -> Segment | None:
+        try:
+            name = (self._folder / _CURRENT).read_text()
+            return opened(self._folder / name, self.fingerprint, self.dimensions)
+        except FileNotFoundError:
+            return None
+        except StoreError as error:
+            _log.warning("the index starts empty: %s", error)
+            return None
+
+
+def _allowed(state: _State, among: Collection[str] | None) -> NDArray[np.bool_] | None:
+    """Which of a segment's rows may be found; None for all."""
+    if among is None:
+        return None if state.alive.all() else state.alive
+    allowed = np.zeros(len(state.alive), dtype=bool)
+    allowed[[state.segment.places[id] for id in among if id in state.segment.places]] = True
+    return allowed & state.alive
+
+
+def _why(account: Account) -> str:
+    return "rows" if account.damaged else "" if account.exact else "deadline"

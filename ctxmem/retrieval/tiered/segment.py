@@ -1,0 +1,217 @@
+"""A segment: vectors on disk that never change, cluster by cluster, and what of them is held in memory to search them.
+
+In memory are the clusters' centroids, a byte per dimension of each vector (SQ8), and how far each vector is from its
+code. On disk are the vectors themselves, list-major, so that a cluster is one range of a file. A segment is written
+beside its place and moved there whole; what is damaged is told by its checksums.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+import faiss as _faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from ctxmem.errors import StoreError
+
+faiss: Any = _faiss  # its published types know half of it
+Floats = NDArray[np.float32]
+
+
+class Vectors(Protocol):
+    """What a segment is built of: an array, one mapped from a file, or `Joined`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, places: slice | NDArray[np.int64]) -> Floats: ...
+
+
+ROWS, SUMS, CODES, IDS, RESIDUALS, MANIFEST = (
+    "rows.f32",
+    "sums.u64",
+    "codes.faiss",
+    "ids.json",
+    "residuals.f32",
+    "manifest.json",
+)
+FORMAT = 1
+_OUTLIERS = 0.001
+"""Share of the vectors, those farthest from their codes, that a search always reads: a few would loosen its bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a segment says of itself.
+
+    Attributes:
+        format: version of the files.
+        fingerprint: embedder whose vectors it holds.
+        dimensions: length of a vector.
+        count: vectors.
+        lists: clusters.
+        longest: norm of the longest vector.
+        sums: SHA-256 of each file that is read whole, in hex.
+    """
+
+    format: int
+    fingerprint: str
+    dimensions: int
+    count: int
+    lists: int
+    longest: float
+    sums: dict[str, str]
+
+
+class Segment:
+    """An opened segment. Safe for threads: nothing in it changes.
+
+    Attributes:
+        manifest: what it says of itself.
+        ids: of its vectors, list-major: a vector's place is its row in the file.
+        places: row by id.
+        codes: faiss's index over the codes; its labels are rows.
+        residuals: (count,) distance of each vector from its code.
+        starts: (lists + 1,) first row of each cluster, and the end.
+        outliers: rows that lie farther from their codes than `cap`, ascending.
+        cap: residual of all others, at most.
+        damaged: rows that were found damaged.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        """Read what is held in memory; see `opened`."""
+        self.folder, self.manifest = folder, manifest
+        self.ids: list[str] = json.loads((folder / IDS).read_bytes())
+        self.places = {id: row for row, id in enumerate(self.ids)}
+        self.codes = faiss.read_index(str(folder / CODES))
+        self.residuals: Floats = np.fromfile(folder / RESIDUALS, dtype="<f4")
+        sizes = [self.codes.invlists.list_size(number) for number in range(manifest.lists)]
+        self.starts = np.concatenate(([0], np.cumsum(sizes)))
+        kept = max(0, manifest.count - int(np.ceil(_OUTLIERS * manifest.count)) - 1)
+        self.cap = float(np.partition(self.residuals, kept)[kept]) if manifest.count else 0.0
+        self.outliers = np.flatnonzero(self.residuals > self.cap)
+        self.damaged: set[int] = set()
+        self._sums = np.fromfile(folder / SUMS, dtype="<u8")
+        self._file = os.open(folder / ROWS, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)  # a search under way may still read a segment that was replaced
+        self._width = 4 * manifest.dimensions
+
+    def __len__(self) -> int:
+        return self.manifest.count
+
+    def rows(self, places: Sequence[int]) -> tuple[Floats, list[int]]:
+        """(len(places), dimensions) vectors from the disk, and the places whose vectors are damaged.
+
+        Raises:
+            StoreError: the disk cannot be read.
+        """
+        found = np.zeros((len(places), self.manifest.dimensions), dtype=np.float32)
+        damaged = []
+        for at, place in enumerate(places):
+            raw = self._read(self._width * place, self._width)
+            if len(raw) == self._width and row_sum(raw) == self._sums[place]:
+                found[at] = np.frombuffer(raw, dtype="<f4")
+            else:
+                damaged.append(place)
+        self.damaged.update(damaged)
+        return found, damaged
+
+    def same(self, place: int, vector: Floats) -> bool:
+        """Whether the vector in a row is this one, by its checksum, and was not found damaged."""
+        return place not in self.damaged and bool(
+            row_sum(np.ascontiguousarray(vector, dtype="<f4").tobytes()) == self._sums[place]
+        )
+
+    def decoded(self, place: int) -> Floats:
+        """(dimensions,) what is left of a vector in its code."""
+        number = int(np.searchsorted(self.starts, place, side="right")) - 1
+        held = self.codes.invlists.get_single_code(number, place - int(self.starts[number]))
+        vector: Floats = self.codes.sq.decode(faiss.rev_swig_ptr(held, self.codes.code_size)[None].copy())[0]
+        return vector
+
+    def span(self, number: int) -> tuple[int, int]:
+        """Where a cluster's vectors lie in the file: offset and length in bytes."""
+        start, end = int(self.starts[number]), int(self.starts[number + 1])
+        return self._width * start, self._width * (end - start)
+
+    def touch(self, offset: int, length: int) -> int:
+        """Bring a range of the file into the page cache; returns how many bytes were read."""
+        return len(self._read(offset, length))
+
+    def nearest(self, vector: Floats, lists: int) -> NDArray[np.int64]:
+        """The clusters nearest to a vector, best first."""
+        _, found = self.codes.quantizer.search(vector[None], min(lists, self.manifest.lists))
+        kept: NDArray[np.int64] = found[0][found[0] >= 0]
+        return kept
+
+    def _read(self, offset: int, length: int) -> bytes:
+        try:
+            return os.pread(self._file, length, offset)
+        except OSError as error:
+            raise StoreError(f"{self.folder / ROWS} cannot be read: {error}") from error
+
+
+class Joined:
+    """Some rows of a segment, then vectors in memory, read as they are asked for; as `build` reads an array."""
+
+    def __init__(self, segment: Segment, rows: NDArray[np.int64], more: Floats) -> None:
+        self._segment, self._rows, self._more = segment, rows, more
+        self.shape = (len(rows) + len(more), segment.manifest.dimensions)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, places: slice | NDArray[np.int64]) -> Floats:
+        wanted = np.arange(len(self))[places]
+        found = np.empty((len(wanted), self.shape[1]), dtype=np.float32)
+        old = wanted < len(self._rows)
+        found[~old] = self._more[wanted[~old] - len(self._rows)]
+        found[old], damaged = self._segment.rows(self._rows[wanted[old]].tolist())
+        if damaged:
+            raise StoreError(f"{len(damaged)} vectors in {self._segment.folder} are damaged: add them again")
+        return found
+
+
+def opened(folder: Path, fingerprint: str, dimensions: int) -> Segment:
+    """Open a segment.
+
+    Raises:
+        StoreError: a file is missing, cut off or damaged, or of another embedder.
+    """
+    try:
+        manifest = Manifest(**json.loads((folder / MANIFEST).read_bytes()))
+        if manifest.format != FORMAT:
+            raise StoreError(f"{folder} has format {manifest.format}, this version reads {FORMAT}")
+        if (manifest.fingerprint, manifest.dimensions) != (fingerprint, dimensions):
+            raise StoreError(f"{folder} holds vectors of {manifest.fingerprint!r}, not of {fingerprint!r}")
+        for name, wanted in manifest.sums.items():
+            if file_sum(folder / name) != wanted:
+                raise StoreError(f"{folder / name} is damaged")
+        if (folder / ROWS).stat().st_size != 4 * manifest.dimensions * manifest.count:
+            raise StoreError(f"{folder / ROWS} is cut off")
+        return Segment(folder, manifest)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{folder} is no whole segment: {error}") from error
+
+
+def row_sum(raw: bytes) -> int:
+    """Checksum of one vector's bytes."""
+    return int.from_bytes(blake2b(raw, digest_size=8).digest(), "little")
+
+
+def file_sum(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
