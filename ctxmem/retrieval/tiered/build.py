@@ -25,6 +25,7 @@ from ctxmem.retrieval.tiered.segment import (
     Floats,
     Manifest,
     Vectors,
+    encoded,
     faiss,
     file_sum,
     row_sum,
@@ -85,7 +86,7 @@ def _fill(folder: Path, codes: Any, given: tuple[Sequence[str], Vectors], finger
     nearest = [codes.quantizer.search(block, 1)[1][:, 0] for block in _blocks(vectors, "assign", told)]
     order = np.argsort(np.concatenate(nearest), kind="stable")
     longest = _write(folder, codes, vectors, order, told)
-    (folder / IDS).write_text(json.dumps([ids[place] for place in order.tolist()]))
+    np.save(folder / IDS, encoded(ids)[order])
     sums = {name: file_sum(folder / name) for name in (CODES, IDS, RESIDUALS, SUMS)}
     manifest = Manifest(FORMAT, fingerprint, vectors.shape[1], len(ids), codes.nlist, longest, sums)
     (folder / MANIFEST).write_text(json.dumps(asdict(manifest)))

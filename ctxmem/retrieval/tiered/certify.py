@@ -40,6 +40,32 @@ class Account:
     exact: bool = True
     damaged: list[int] = field(default_factory=list)
 
+    @property
+    def degraded(self) -> str:
+        """Why the result is not proved; empty when it is."""
+        return "rows" if self.damaged else "" if self.exact else "deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """What a search found.
+
+    Attributes:
+        matches: best first; equal scores by id.
+        exact: whether they are proved to be the best of the clusters searched.
+        degraded: what was missing: `rows` when a vector on disk is damaged, `deadline` when time ran out.
+        rows_read: vectors read from disk.
+        lists: clusters searched.
+        fetched: of those, how many a ticket had brought in before.
+    """
+
+    matches: list[Match]
+    exact: bool = True
+    degraded: str = ""
+    rows_read: int = 0
+    lists: int = 0
+    fetched: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:

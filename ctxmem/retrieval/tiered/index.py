@@ -27,36 +27,15 @@ from ctxmem.errors import InvalidInput, StoreError
 from ctxmem.ports import Match
 from ctxmem.retrieval.flat import FlatIndex, best, checked
 from ctxmem.retrieval.tiered.build import Progress, build
-from ctxmem.retrieval.tiered.certify import Account, Asked, certified
+from ctxmem.retrieval.tiered.certify import Asked, Hits, certified
 from ctxmem.retrieval.tiered.lookahead import Loader, Ticket
-from ctxmem.retrieval.tiered.segment import Floats, Joined, Segment, Vectors, opened
+from ctxmem.retrieval.tiered.segment import Floats, Joined, Segment, Vectors, encoded, opened
 
 PROBED = 32
 """Clusters that a search looks into."""
 _CURRENT = "current"
 
 _log = logging.getLogger("ctxmem.retrieval")
-
-
-@dataclass(frozen=True, slots=True)
-class Hits:
-    """What a search found.
-
-    Attributes:
-        matches: best first; equal scores by id.
-        exact: whether they are proved to be the best of the clusters searched.
-        degraded: what was missing: `rows` when a vector on disk is damaged, `deadline` when time ran out.
-        rows_read: vectors read from disk.
-        lists: clusters searched.
-        fetched: of those, how many a ticket had brought in before.
-    """
-
-    matches: list[Match]
-    exact: bool = True
-    degraded: str = ""
-    rows_read: int = 0
-    lists: int = 0
-    fetched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +102,7 @@ class TieredIndex:
         if len(rows) != len(ids) or len(set(ids)) != len(ids):
             raise InvalidInput(f"{len(rows)} vectors for {len(set(ids))} distinct ids", param="ids")
         with self._lock:
-            kept = [self._stands(id, row) for id, row in zip(ids, rows, strict=True)]
+            kept = self._standing(ids, rows)
             new = [at for at, same in enumerate(kept) if not same]
             self._delta.remove([id for id, same in zip(ids, kept, strict=True) if same])
             self._delta.add([ids[at] for at in new], rows[new])
@@ -186,7 +165,7 @@ class TieredIndex:
         old, account = certified(state.segment, Asked(row, k, chosen, _allowed(state, among), until))
         if account.damaged:
             _log.warning("%d damaged vectors in %s: compact the index", len(account.damaged), state.segment.folder)
-        return Hits(best([*old, *new], k), account.exact, _why(account), account.rows_read, account.lists, fetched)
+        return Hits(best([*old, *new], k), account.exact, account.degraded, account.rows_read, account.lists, fetched)
 
     def lookahead(self, vector: NDArray[np.float32], *, expect: float, lists: int | None = None) -> Ticket:
         """Bring in what a search near this vector will read, while something else goes on.
@@ -228,17 +207,21 @@ class TieredIndex:
         """End lookaheads."""
         self._loader.close()
 
-    def _stands(self, id: str, row: Floats) -> bool:
-        """Whether the segment has this very vector under this id."""
-        place = self._state.segment.places.get(id) if self._state else None
-        return place is not None and self._state is not None and self._state.segment.same(place, row)
+    def _standing(self, ids: Sequence[str], vectors: Floats) -> list[bool]:
+        """Which ids the segment has with these very vectors."""
+        if self._state is None:
+            encoded(ids)  # refused now, not when a segment is written
+            return [False] * len(ids)
+        segment = self._state.segment
+        rows = segment.ids.rows(ids).tolist()
+        return [row >= 0 and segment.same(row, vector) for row, vector in zip(rows, vectors, strict=True)]
 
     def _mark(self, ids: Collection[str], *, alive: bool) -> None:
         state = self._state
-        places = [state.segment.places[id] for id in ids if id in state.segment.places] if state else []
-        if state and places:
+        rows = state.segment.ids.rows(ids) if state else np.empty(0, dtype=np.int64)
+        if state and (rows >= 0).any():
             truths = state.alive.copy()
-            truths[places] = alive
+            truths[rows[rows >= 0]] = alive
             self._state = _State(state.segment, truths)
 
     def _note(self, ids: Collection[str]) -> None:
@@ -262,7 +245,8 @@ class TieredIndex:
         kept = [id for id in self._delta.ids if id in changed]
         later.add(kept, self._delta.vectors(kept))
         alive = np.full(len(made), fill_value=True)
-        alive[[made.places[id] for id in changed if id in made.places]] = False
+        rows = made.ids.rows(changed)
+        alive[rows[rows >= 0]] = False
         self._delta, self._state = later, _State(made, alive)
         self._publish(made.folder.name)
 
@@ -291,9 +275,6 @@ def _allowed(state: _State, among: Collection[str] | None) -> NDArray[np.bool_] 
     if among is None:
         return None if state.alive.all() else state.alive
     allowed = np.zeros(len(state.alive), dtype=bool)
-    allowed[[state.segment.places[id] for id in among if id in state.segment.places]] = True
+    rows = state.segment.ids.rows(among)
+    allowed[rows[rows >= 0]] = True
     return allowed & state.alive
-
-
-def _why(account: Account) -> str:
-    return "rows" if account.damaged else "" if account.exact else "deadline"

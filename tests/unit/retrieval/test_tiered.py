@@ -172,7 +172,7 @@ class TestDamage:
         query = clustered(1500)[7]
         rows = self.segment(tmp_path) / ROWS
         whole = bytearray(rows.read_bytes())
-        place = 4 * D * opened(self.segment(tmp_path), "e", D).places["v7"]
+        place = 4 * D * int(opened(self.segment(tmp_path), "e", D).ids.rows(["v7"])[0])
         whole[place : place + 4] = b"\xff\xff\xff\x7f"
         rows.write_bytes(whole)
         hits = index.find(query, 3)
@@ -227,6 +227,7 @@ class TestInput:
             lambda index: index.add(["a"], np.full((1, D), np.nan, dtype=np.float32)),
             lambda index: index.add(["a", "a"], np.zeros((2, D), dtype=np.float32)),
             lambda index: index.add(["a"], np.zeros((2, D), dtype=np.float32)),
+            lambda index: index.add(["a\0b"], np.zeros((1, D), dtype=np.float32)),
             lambda index: index.search(np.zeros((1, D), dtype=np.float32), -1),
             lambda index: index.find(np.full(D, np.inf, dtype=np.float32), 1),
         ],
@@ -236,6 +237,17 @@ class TestInput:
         with pytest.raises(InvalidInput):
             call(index)
         assert len(index) == 60
+
+    def test_ids_of_any_script_and_length(self, tmp_path: Path) -> None:
+        """Also one that another begins with, and half of a surrogate pair."""
+        ids = ["", "a", "ab", "é" * 300, "🌊", "\ud83c", "a "]
+        index, vectors = TieredIndex(tmp_path, "e", D, probed=99), clustered(7)
+        index.add(ids, vectors)
+        index.compact(lists=2)
+        for id, vector in zip(ids, vectors, strict=True):
+            assert index.find(vector, 1).matches[0].id == id
+            assert [m.id for m in index.search(vector[None], 9, among=[id, "b"])[0]] == [id]
+        assert index.remove(["é" * 300, "b"]) == 1
 
     def test_nothing_and_too_much(self, tmp_path: Path) -> None:
         """An empty index, more finds than there are, no clusters to search, a segment of nothing."""
