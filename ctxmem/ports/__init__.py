@@ -4,7 +4,7 @@ from ctxmem.ports.cache import Cache
 from ctxmem.ports.checkpoints import Checkpoints
 from ctxmem.ports.documents import DocumentStore
 from ctxmem.ports.folders import Change, Folder, Folders
-from ctxmem.ports.index import Index, Match
+from ctxmem.ports.index import Index, Lookahead, Match
 from ctxmem.ports.jobs import Jobs
 from ctxmem.ports.memories import MemoryStore
 from ctxmem.ports.models import Complete, Counter, Embedder, Reranker, Scorer, TokenScores
@@ -23,6 +23,7 @@ __all__ = [
     "Folders",
     "Index",
     "Jobs",
+    "Lookahead",
     "Match",
     "MemoryStore",
     "Reranker",

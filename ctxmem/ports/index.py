@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,4 +64,13 @@ class Index(Protocol):
         Raises:
             InvalidInput: another dimension, a value that is not finite, or a negative `k`.
         """
+        ...
+
+
+@runtime_checkable
+class Lookahead(Protocol):
+    """An index that can get ready for a search before its query is known."""
+
+    def lookahead(self, vector: NDArray[np.float32], *, expect: float) -> Any:
+        """Bring in what a search near this (dimensions,) vector, `expect` seconds away, will read."""
         ...

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctxmem.errors import InvalidInput
-from ctxmem.ports import Embedder, Index, Match
+from ctxmem.ports import Embedder, Index, Lookahead, Match
 from ctxmem.retrieval.flat import FlatIndex
 from ctxmem.retrieval.fuse import DENSE, weighted
 from ctxmem.retrieval.query import MODES, Mode
@@ -91,6 +91,11 @@ class Hybrid:
         with self._lock:
             pair = self._index.vectors([one, other])
         return float(pair[0] @ pair[1])
+
+    def lookahead(self, vector: NDArray[np.float32], *, expect: float) -> None:
+        """Have the index get ready for a search near this (dimensions,) vector, `expect` seconds away, if it can."""
+        if isinstance(self._index, Lookahead):
+            self._index.lookahead(vector, expect=expect)
 
     def search(
         self,

@@ -24,6 +24,7 @@ from ctxmem.document import Document, Filter
 from ctxmem.errors import Conflict, InvalidInput
 from ctxmem.job import Job, job
 from ctxmem.ports import DocumentStore, Embedder, Index, Reranker
+from ctxmem.retrieval.ahead import EXPECT, Ahead
 from ctxmem.retrieval.fuse import DENSE
 from ctxmem.retrieval.query import Found, Query, Results
 from ctxmem.retrieval.search import Searching
@@ -92,6 +93,7 @@ class Library:
         self._indexes = indexes
         self._held: OrderedDict[tuple[str, str], Shelved] = OrderedDict()
         self._lock = threading.Lock()
+        self._ahead = Ahead(embedder)
 
     def ingest(
         self,
@@ -180,7 +182,24 @@ class Library:
         shelf = shelved.catch_up()
         if query.mode != "words":
             self._refuse_other(query.namespace, shelf.fingerprint)
-        return Searching(self.store, tenant, query, shelved, self._reranker).results(started)
+        asked = self._ahead.completed(query)
+        return Searching(self.store, tenant, asked, shelved, self._reranker).results(started)
+
+    def prefetch(self, tenant: str, namespace: str, text: str = "", *, expect: float = EXPECT) -> bool:
+        """Get ready for a search that is about to come; see `ctxmem.retrieval.ahead`.
+
+        Args:
+            tenant: whose documents.
+            namespace: the collection.
+            text: what will be asked, or what is known of it; empty to load the namespace alone.
+            expect: seconds until the search.
+
+        Raises:
+            InvalidInput: no name of a namespace.
+            StoreError: the database is out of reach.
+        """
+        checked_namespace(namespace)
+        return self._ahead.prepare(self._shelved(tenant, namespace), text, expect=expect)
 
     def _own(self, tenant: str, namespace: str) -> None:
         """Give the namespace to this embedder unless it has another, which is refused."""

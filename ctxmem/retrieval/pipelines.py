@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from ctxmem import chat
 from ctxmem.effects import Act, Answer, Ask, Failed, Steps, adrive, drive
-from ctxmem.errors import InvalidInput
+from ctxmem.errors import CtxmemError, InvalidInput
 from ctxmem.ports import Complete
 from ctxmem.retrieval.query import Query, Results
 
@@ -47,6 +48,10 @@ class Searchable(Protocol):
 
     def search(self, tenant: str, query: Query, /) -> Results:
         """Find chunks."""
+        ...
+
+    def prefetch(self, tenant: str, namespace: str, text: str = "", /) -> Any:
+        """Get ready for a search that is about to come."""
         ...
 
 
@@ -86,6 +91,7 @@ def search(
         InvalidInput: no such pipeline.
         Conflict, StoreError, Unavailable: as the library's own search.
     """
+    _ready(library, tenant, query, pipeline)
     written = drive(_steps(query.text, pipeline), complete, _tools(library, tenant, query), timeout_s=timeout_s)
     return _finished(library, tenant, query, written)
 
@@ -103,8 +109,16 @@ async def asearch(
     import asyncio
 
     steps, tools = _steps(query.text, pipeline), _tools(library, tenant, query)
+    await asyncio.to_thread(_ready, library, tenant, query, pipeline)
     written = await adrive(steps, complete, tools, timeout_s=timeout_s)
     return await asyncio.to_thread(_finished, library, tenant, query, written)
+
+
+def _ready(library: Searchable, tenant: str, query: Query, pipeline: Pipeline) -> None:
+    """Look ahead from the question while the model writes; what goes wrong there the search itself will tell."""
+    if pipeline != "plain":
+        with suppress(CtxmemError):
+            library.prefetch(tenant, query.namespace, query.text)
 
 
 def _finished(library: Searchable, tenant: str, query: Query, written: Written) -> Results:

@@ -104,6 +104,14 @@ class SearchBody(Wire):
         )
 
 
+class PrefetchBody(Wire):
+    """`POST /v1/prefetch`: a text, or the session whose newest user message it is, or the namespace alone."""
+
+    namespace: Name = "default"
+    text: str = ""
+    session_id: str = ""
+
+
 class ReembedBody(Wire):
     """`POST /v1/documents/reembed`."""
 

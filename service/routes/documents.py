@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
+from ctxmem import chat
 from ctxmem.errors import NotFound, Unavailable
+from ctxmem.manager import ContextManager
 from ctxmem.retrieval.pipelines import search as search_after
 from ctxmem.retrieval.query import within
 from service.routes import document_shapes as shapes
@@ -21,6 +23,8 @@ from service.worker.library import RemoteLibrary
 
 router = APIRouter(prefix="/v1", tags=["documents"])
 
+_NEWEST = 100
+"""Events that are looked through for a user's message."""
 AT_ONCE = 64 * 1024
 """Characters of documents up to which an answer waits for their vectors, unless the caller says otherwise."""
 
@@ -53,6 +57,18 @@ async def search(service: Parts, manager: Manager, body: JsonBody) -> Response:
         )
 
     return await threaded(service, work)
+
+
+@router.post("/prefetch", status_code=202, openapi_extra=documented(shapes.PrefetchBody))
+async def prefetch(service: Parts, manager: Manager, body: JsonBody) -> Response:
+    """Get ready for a search that is about to come; it goes on behind the answer and changes no result."""
+    asked, library = shaped(shapes.PrefetchBody, body), _library(service)
+
+    def work() -> str:
+        text = asked.text or (_newest_words(manager, asked.session_id) if asked.session_id else "")
+        return library.prefetch(manager.tenant, asked.namespace, text)
+
+    return as_json({"ticket": await threaded(service, work)}, 202)
 
 
 @router.post("/documents/reembed", status_code=202, openapi_extra=documented(shapes.ReembedBody))
@@ -117,6 +133,19 @@ async def embeddings(service: Parts, manager: Manager, body: JsonBody) -> Respon
     tokens = sum(len(text) // 4 + 1 for text in asked.texts)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return as_json({"object": "list", "data": data, "model": service.settings.embedder, "usage": usage})
+
+
+def _newest_words(manager: ContextManager, session_id: str) -> str:
+    """What the user of a session said last, of its newest events.
+
+    Raises:
+        NotFound: there is no such session.
+    """
+    session = manager.session(session_id)
+    events = session.events(after_seq=session.head.events - _NEWEST)
+    said = (event for event in reversed(events) if event.role == "user" and event.kind is None)
+    newest = next(said, None)
+    return chat.parse(newest.raw).text if newest is not None else ""
 
 
 def _library(service: Service) -> RemoteLibrary:

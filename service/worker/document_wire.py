@@ -51,6 +51,14 @@ class SearchRequest(Asked):
     query: Query
 
 
+class PrefetchRequest(Asked):
+    """A search that is about to come; the answer is a ticket's name, and the work goes on behind it."""
+
+    tenant: str
+    namespace: str
+    text: str = ""
+
+
 class DeleteRequest(Asked):
     """Documents to delete."""
 

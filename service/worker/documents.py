@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +24,7 @@ from service.worker.document_wire import (
     DeleteRequest,
     EmbedRequest,
     IngestRequest,
+    PrefetchRequest,
     ReembedRequest,
     RerankReply,
     RerankRequest,
@@ -59,9 +61,11 @@ class Documents:
         self._opening = threading.Lock()
         self._stop = threading.Event()
         self._jobs: threading.Thread | None = None
+        self._behind = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
         self.handlers: Mapping[type[Any], Callable[[Any], Any]] = {
             IngestRequest: self._ingest,
             SearchRequest: lambda asked: self.library.search(asked.tenant, asked.query),
+            PrefetchRequest: self._prefetch,
             DeleteRequest: lambda asked: self.library.delete(asked.tenant, asked.namespace, asked.ids),
             ReembedRequest: self._reembed_later,
             EmbedRequest: self._embed,
@@ -89,6 +93,7 @@ class Documents:
     def close(self) -> None:
         """Stop after the batch under way."""
         self._stop.set()
+        self._behind.shutdown(wait=False, cancel_futures=True)
 
     @cached_property
     def store(self) -> SqlStore:
@@ -136,6 +141,18 @@ class Documents:
         self.start()
         sources = [one.source for one in asked.documents]
         return self.library.ingest(asked.tenant, asked.namespace, sources, later=asked.later)
+
+    def _prefetch(self, asked: PrefetchRequest) -> str:
+        from ctxmem.ids import new_id
+
+        self._behind.submit(self._get_ready, asked)
+        return new_id("pf")
+
+    def _get_ready(self, asked: PrefetchRequest) -> None:
+        try:
+            self.library.prefetch(asked.tenant, asked.namespace, asked.text)
+        except CtxmemError as error:
+            _LOG.warning("a search could not be prepared for: %s", error)
 
     def _embed(self, asked: EmbedRequest) -> Any:
         with self._opening:
@@ -188,6 +205,7 @@ class Documents:
 PATHS: Mapping[str, type[Asked]] = {
     "/documents/ingest": IngestRequest,
     "/documents/search": SearchRequest,
+    "/documents/prefetch": PrefetchRequest,
     "/documents/delete": DeleteRequest,
     "/documents/reembed": ReembedRequest,
     "/embed": EmbedRequest,

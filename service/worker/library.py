@@ -20,6 +20,7 @@ from service.worker.document_wire import (
     EmbedRequest,
     Ingested,
     IngestRequest,
+    PrefetchRequest,
     ReembedRequest,
     RerankReply,
     RerankRequest,
@@ -62,6 +63,14 @@ class RemoteLibrary:
             Unavailable: the worker is away or too slow.
         """
         return self._ask("/documents/search", SearchRequest(tenant, query), Results, timeout=timeout)
+
+    def prefetch(self, tenant: str, namespace: str, text: str = "") -> str:
+        """Have the worker get ready for a search; returns a ticket's name at once.
+
+        Raises:
+            Unavailable: the worker is away.
+        """
+        return self._ask("/documents/prefetch", PrefetchRequest(tenant, namespace, text), str, timeout=SEARCH)
 
     def delete(self, tenant: str, namespace: str, document_ids: Sequence[str]) -> int:
         """Delete documents; returns how many were there."""

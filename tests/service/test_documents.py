@@ -143,3 +143,19 @@ def test_a_killed_worker_goes_on_after_its_restart(both: tuple[Gateway, Work], c
     answer = ctx.post("/v1/documents/search", {"query": "tram", "top_k": 1000}).json
     assert answer["coverage"] == 1.0
     assert len({one["id"] for one in answer["results"]}) == len(answer["results"]) == done["chunks"]
+
+
+def test_a_search_is_prepared_for(ctx: Gateway) -> None:
+    """By its text, by what a session's user said last, or by its namespace; what is found stays the same."""
+    put(ctx, **TEXTS)
+    asked = "where does a small cat nap?"
+    plain = found(ctx, asked)
+    ctx.post("/v1/sessions/s/events", {"messages": [{"role": "user", "content": asked}]})
+    for body in ({"text": asked}, {"session_id": "s"}, {}, {"namespace": "empty", "text": asked}):
+        answer = ctx.post("/v1/prefetch", body)
+        assert answer.status == 202, answer.body
+        assert answer.json["ticket"].startswith("pf_")
+        assert found(ctx, asked) == plain
+    assert ctx.post("/v1/prefetch", {"session_id": "nobody"}).status == 404
+    assert ctx.post("/v1/prefetch", {"namespace": ""}).status == 400
+    assert ctx.post("/v1/prefetch", {"text": 1}).status == 400

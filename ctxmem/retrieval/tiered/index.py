@@ -16,6 +16,7 @@ import os
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from ctxmem.retrieval.tiered.segment import Floats, Joined, Segment, Vectors, en
 PROBED = 32
 """Clusters that a search looks into."""
 _CURRENT = "current"
+_TICKETS = 16  # lookaheads that wait for a search
 
 _log = logging.getLogger("ctxmem.retrieval")
 
@@ -83,6 +85,7 @@ class TieredIndex:
         self._lock = threading.RLock()
         self._delta = FlatIndex(fingerprint, dimensions)
         self._loader = Loader()
+        self._waiting: deque[Ticket] = deque(maxlen=_TICKETS)
         self._changed: set[str] | None = None  # ids since a compaction began
         folder.mkdir(parents=True, exist_ok=True)
         segment = self._opened()
@@ -124,10 +127,14 @@ class TieredIndex:
     ) -> list[list[Match]]:
         """For each of the (queries, dimensions) vectors the best `k` or fewer, best first; equal scores by id.
 
+        The newest lookahead that no search has used yet is taken for this one's.
+
         Raises:
             InvalidInput: another dimension, a value that is not finite, or a negative `k`.
         """
-        return [self.find(row, k, among=among).matches for row in checked(vectors, self.dimensions)]
+        rows, waiting = checked(vectors, self.dimensions), self._waiting
+        ticket = waiting.pop() if waiting else None
+        return [self.find(row, k, among=among, ticket=ticket).matches for row in rows]
 
     def find(
         self,
@@ -177,7 +184,10 @@ class TieredIndex:
         """
         [row] = checked(np.asarray(vector)[None], self.dimensions)
         segment = self._state.segment if self._state else None
-        return self._loader.ticket(segment, row, expect=expect, lists=lists or 2 * self.probed)
+        ticket = self._loader.ticket(segment, row, expect=expect, lists=lists or 2 * self.probed)
+        if not ticket.ended:
+            self._waiting.append(ticket)
+        return ticket
 
     def compact(self, *, lists: int | None = None, progress: Progress | None = None) -> None:
         """Write a segment of all there is and search in that from then on; other threads go on meanwhile.
