@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from ctxmem.errors import InvalidInput
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -74,3 +76,40 @@ class Lookahead(Protocol):
     def lookahead(self, vector: NDArray[np.float32], *, expect: float) -> Any:
         """Bring in what a search near this (dimensions,) vector, `expect` seconds away, will read."""
         ...
+
+
+@runtime_checkable
+class Returning(Protocol):
+    """An index that gives vectors back."""
+
+    def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        """(len(ids), dimensions) vectors; zeros for ids that are not there."""
+        ...
+
+
+def checked(vectors: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
+    """Vectors as an index takes them.
+
+    Raises:
+        InvalidInput: another dimension, or a value that is not finite.
+    """
+    import numpy as np
+
+    rows = np.asarray(vectors, dtype=np.float32)
+    if rows.ndim != 2 or rows.shape[1] != dimensions:
+        raise InvalidInput(f"vectors of shape {rows.shape}, expected (n, {dimensions})", param="vectors")
+    if not np.isfinite(rows).all():
+        raise InvalidInput("a vector has a value that is not finite", param="vectors")
+    return rows
+
+
+def paired(ids: Sequence[str], vectors: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
+    """The same, one for each of some distinct ids.
+
+    Raises:
+        InvalidInput: as `checked`, another number of vectors, or an id twice.
+    """
+    rows = checked(vectors, dimensions)
+    if len(rows) != len(ids) or len(set(ids)) != len(ids):
+        raise InvalidInput(f"{len(rows)} vectors for {len(set(ids))} distinct ids", param="ids")
+    return rows

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ctxmem.errors import InvalidInput
 from ctxmem.ports import Match
+from ctxmem.ports.index import checked, paired
 
 _FIRST = 64  # rows of room at first; doubled when full
 
@@ -40,9 +41,7 @@ class FlatIndex:
         Raises:
             InvalidInput: another dimension, a value that is not finite, or an id twice. Nothing is changed.
         """
-        rows = checked(vectors, self.dimensions)
-        if len(rows) != len(ids) or len(set(ids)) != len(ids):
-            raise InvalidInput(f"{len(rows)} vectors for {len(set(ids))} distinct ids", param="ids")
+        rows = paired(ids, vectors, self.dimensions)
         self._make_room(len(ids))
         for id, row in zip(ids, rows, strict=True):
             place = self._places.setdefault(id, len(self._ids))
@@ -103,20 +102,6 @@ class FlatIndex:
             grown = np.zeros((max(needed, 2 * len(self._rows)), self.dimensions), dtype=np.float32)
             grown[: len(self._ids)] = self._rows[: len(self._ids)]
             self._rows = grown
-
-
-def checked(vectors: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
-    """Vectors as an index takes them.
-
-    Raises:
-        InvalidInput: another dimension, or a value that is not finite.
-    """
-    rows = np.asarray(vectors, dtype=np.float32)
-    if rows.ndim != 2 or rows.shape[1] != dimensions:
-        raise InvalidInput(f"vectors of shape {rows.shape}, expected (n, {dimensions})", param="vectors")
-    if not np.isfinite(rows).all():
-        raise InvalidInput("a vector has a value that is not finite", param="vectors")
-    return rows
 
 
 def best(matches: Sequence[Match], k: int) -> list[Match]:

