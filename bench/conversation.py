@@ -14,7 +14,7 @@ from typing import Any
 from rich.progress import track
 
 from bench import harness
-from bench.client import Answer, Client, spliced
+from bench.client import Client, spliced
 from bench.stack import Stack
 from ctxmem import chat, models
 
@@ -111,7 +111,7 @@ class Conversation:
         said = chat.dump({"role": "user", "content": line})
         body, headers = self._request(said)
         cpu, start = harness.cpu_seconds(self.service.server.pid), time.perf_counter()
-        got = self._posted(body, headers)
+        got = self.client.post("/v1/chat/completions", body, headers)
         wall, spent = time.perf_counter() - start, harness.cpu_seconds(self.service.server.pid) - cpu
         told = got.json()
         slots = told["usage"].get("prompt_tokens_details", {}).get("memory_slots", 0)
@@ -140,15 +140,6 @@ class Conversation:
             sha256(json.dumps(told["choices"][0].get("logprobs")).encode()).hexdigest(),
             breaches,
         )
-
-    def _posted(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """The answer; asked for again while the model worker starts anew."""
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            got = self.client.post("/v1/chat/completions", body, headers)
-            if got.status not in (502, 503) or time.monotonic() > end:
-                return got
-            time.sleep(0.2)
 
     def _request(self, said: bytes) -> tuple[bytes, dict[str, str]]:
         """Body and headers of the next turn."""
@@ -180,6 +171,14 @@ class Conversation:
         while not (made := self._asked(MADE)) and time.monotonic() < end:
             time.sleep(0.05)
         return bool(made)
+
+    def awake(self) -> bool:
+        """Wait until the model answers again, in another session; False when that takes too long."""
+        asked = {"model": self.options.model, "max_tokens": 1, "messages": [{"role": "user", "content": "Awake?"}]}
+        end = time.monotonic() + PATIENCE_S
+        while (status := self.client.post("/v1/chat/completions", asked).status) != 200 and time.monotonic() < end:
+            time.sleep(0.2)
+        return status == 200
 
     def unrestored(self, turns: Sequence[Turn]) -> list[str]:
         """Events left out or shortened in some request that do not come back byte for byte."""

@@ -113,8 +113,10 @@ def _between(talk: Conversation, turn: Turn, *, every: int) -> None:
     """What happens behind a turn: its memory is waited for, the worker is killed."""
     if talk.options.policy == "ccm" and turn.action.startswith("epoch") and not talk.remembered():
         raise RuntimeError(f"turn {turn.number}: no memory was made")
-    if every and turn.number % every == 0 and kill(talk.service, "worker") and not back(talk.service, "worker"):
-        raise RuntimeError(f"turn {turn.number}: the worker did not come back")
+    if every and turn.number % every == 0:
+        kill(talk.service, "worker")
+        if not back(talk.service, "worker") or not talk.awake():
+            raise RuntimeError(f"turn {turn.number}: the worker did not come back")
 
 
 def _otherwise(turns: Sequence[Turn], earlier: Sequence[Turn]) -> list[str]:
