@@ -42,10 +42,16 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", choices=[*DIALOGUES, *TASKS], default=[*DIALOGUES, *TASKS])
     parser.add_argument("--adapters", type=Path, nargs="+", default=[ADAPTER])
     parser.add_argument("--count", type=int, default=40, help="dialogues or tasks of a set")
+    parser.add_argument(
+        "--tokens", type=int, default=4, help="positions that each step may leave; 7 for a fifth of them"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     asked = parser.parse_args()
     count_tokens("", model="smollm2")
-    ways = [Ways(CausalLM.load("smollm2", threads=asked.threads), adapter) for adapter in asked.adapters]
+    ways = [
+        Ways(CausalLM.load("smollm2", threads=asked.threads), adapter, tokens=asked.tokens)
+        for adapter in asked.adapters
+    ]
     for name in asked.tables:
         if name in DIALOGUES:
             title, path, field = DIALOGUES[name]

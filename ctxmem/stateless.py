@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from ctxmem.compressors.compress import Compressor
     from ctxmem.compressors.outcome import Compressed
     from ctxmem.compressors.paper import Published
-    from ctxmem.compressors.relevance import Embeds
     from ctxmem.compressors.units import UnitName
     from ctxmem.lm.ccm.compressed import CompressedLM
     from ctxmem.lm.rerank.reranker import Ranking, Reranker
+    from ctxmem.ports import Embedder
 
 Source = str | Sequence[Mapping[str, Any] | Message]
 """A text, or messages in the OpenAI chat shape."""
@@ -66,7 +66,7 @@ class Asked(TypedDict, total=False):
     unit: UnitName
     model: str
     scorer: str | Scorer
-    embedder: Embeds | None
+    embedder: Embedder | None
     deadline: float | None
 
 

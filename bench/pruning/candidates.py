@@ -15,11 +15,10 @@ from bench.pruning.peers import PeerProcess
 from bench.pruning.rows import Row, baselines
 from ctxmem.compressors.compress import Compressor
 from ctxmem.compressors.lexical import Lexical
-from ctxmem.compressors.relevance import Embeds
 from ctxmem.compressors.remembered import Remembered
 from ctxmem.lm.causal import CausalLM
 from ctxmem.models import home
-from ctxmem.ports import Counter, Scorer
+from ctxmem.ports import Counter, Embedder, Scorer
 from ctxmem.tokens.resolve import counter_for
 
 MODEL = "smollm2"
@@ -80,7 +79,7 @@ class Candidates:
         for process in self.processes.values():
             process.close()
 
-    def _ours(self, scorer: Scorer, embedder: Embeds | None = None) -> Row:
+    def _ours(self, scorer: Scorer, embedder: Embedder | None = None) -> Row:
         compressor = Compressor(self.counter, scorer, embedder=embedder)
 
         def row(text: str, query: str, allowed: int) -> str:

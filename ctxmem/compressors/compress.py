@@ -13,13 +13,13 @@ from ctxmem.compressors.decisions import Decisions
 from ctxmem.compressors.fit import Fit
 from ctxmem.compressors.outcome import Compressed, Cut
 from ctxmem.compressors.prune import Prune
-from ctxmem.compressors.relevance import Embeds, Question
+from ctxmem.compressors.relevance import Question
 from ctxmem.compressors.selective import prune_by_content
 from ctxmem.compressors.structured import is_json, scored
 from ctxmem.compressors.units import SPLITS, UnitName
 from ctxmem.errors import BudgetError, InvalidInput, ModelError, Unavailable
 from ctxmem.plan import ContextPlan, layout
-from ctxmem.ports import Counter, Scorer, TokenScores
+from ctxmem.ports import Counter, Embedder, Scorer, TokenScores
 from ctxmem.types import Budget, Message
 
 Cuts = Mapping[str, tuple[tuple[int, int], ...]]
@@ -57,7 +57,7 @@ class Compressor:
     counter: Counter
     scorer: Scorer
     fallback: Scorer | None = None
-    embedder: Embeds | None = None
+    embedder: Embedder | None = None
     unit: UnitName = "phrase"
     deadline: float | None = None
     decisions: Decisions | None = None
@@ -98,7 +98,7 @@ class Compressor:
         if self.decisions is None:
             return self._text(source, budget, question)
         fallback = self.fallback.name if self.fallback is not None else ""
-        asked = (question.text, type(question.embedder).__qualname__) if question is not None else ()
+        asked = (question.text, question.embedder.name if question.embedder else "") if question is not None else ()
         knobs = repr((self.counter.name, self.scorer.name, fallback, self.unit, budget, asked))
         return self.decisions.replayed(source, knobs, lambda: self._text(source, budget, question))
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import log, sqrt
-from typing import Any, Protocol
 
 from ctxmem.compressors.words import stop
+from ctxmem.ports import Embedder
 
 K1 = 0.9
 B = 0.4
@@ -23,14 +23,6 @@ BLOCK = 0.5
 """Weight of the best score in a passage's block."""
 
 _WORD = re.compile(r"\w+")
-
-
-class Embeds(Protocol):
-    """Turns texts into vectors of which the inner product says how alike they are."""
-
-    def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
-        """(texts, dimensions) float32, each row of length 1."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +36,7 @@ class Question:
     """
 
     text: str
-    embedder: Embeds | None = None
+    embedder: Embedder | None = None
     threshold: float | None = None
 
     def relevance(self, passages: Sequence[str], blocks: Sequence[int]) -> tuple[list[float], list[float]]:

@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -214,6 +215,7 @@ def _edited(source: str, edits: Sequence[Edit]) -> str:
     return "".join([*pieces, source[at:]])
 
 
+@lru_cache(maxsize=4)  # a text is asked about several times on its way, never much later
 def _loads(text: str) -> bool:
     try:
         value: Any = json.loads(text)

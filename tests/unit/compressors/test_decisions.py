@@ -6,6 +6,7 @@ import json
 import threading
 import zlib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +81,27 @@ class TestReplay:
         compressor(cache)(PROSE, Ratio(0.5))
         with pytest.raises(Unavailable):
             compressor(cache, tenant="b", scorer=DeadScorer())(PROSE, Ratio(0.5))
+
+    def test_two_embedders_of_one_type_share_no_decision(self):
+        """Their names tell them apart: here they disagree about what a sentence is about."""
+        cache = MemoryCache()
+
+        class Likes:
+            dimensions = 1
+
+            def __init__(self, word: str) -> None:
+                self.name, self._word = f"likes-{word}", word
+
+            def embed(self, texts, *, query=False):
+                return np.array([[1.0 if query or self._word in text else -1.0] for text in texts], dtype=np.float32)
+
+        text = " ".join(
+            f"Here {word} stands alone in a long and empty row." for word in ("oak", "elm", "ash", "fir") * 9
+        )
+        shorten = [compressor(cache, embedder=Likes(word)) for word in ("oak", "elm")]
+        oak, elm = (one(text, Ratio(0.3), query="trees").text for one in shorten)
+        assert oak.count("oak") > oak.count("elm")
+        assert elm.count("elm") > elm.count("oak")
 
     def test_other_knobs_are_other_decisions(self):
         """Budget, unit and query; an error is not kept."""
