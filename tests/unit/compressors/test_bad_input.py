@@ -76,8 +76,8 @@ class TestText:
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [WORDS * 190_000, "x" * 10_000_000, json.dumps([WORDS] * 180_000)])
 def test_ten_megabytes(text):
-    """In a minute, with the budget met or a reason."""
-    began = time.monotonic()
+    """In two minutes of one core, with the budget met or a reason."""
+    began = time.process_time()
     done = Compressor(counter_for("some-model"), Lexical())(text, Ratio(0.5))
     assert done.tokens_after <= done.tokens_before
-    assert time.monotonic() - began < 120
+    assert time.process_time() - began < 120
