@@ -242,7 +242,7 @@ def _same(matches: object, expected: tuple[Floats, NDArray[np.int64]]) -> bool:
     there = rows >= 0
     if len(found) != there.sum() or not np.allclose(sorted(found.values()), sorted(scores[there]), atol=1e-5):
         return False
-    least = scores[there].min(initial=0) + 2e-5
+    least = scores[there].min(initial=np.inf) + 2e-5  # those that tie with the last one may be others
     return all(f"v{row}" in found for row, score in zip(rows[there], scores[there], strict=True) if score > least)
 
 

@@ -20,7 +20,7 @@ from ctxmem.compressors.clip import clipped
 from ctxmem.compressors.compress import Compressor
 from ctxmem.compressors.content import kind
 from ctxmem.compressors.outcome import Compressed
-from ctxmem.compressors.structured import is_json
+from ctxmem.compressors.structured import is_json, parses
 from ctxmem.errors import InvalidInput, NotFound
 from ctxmem.ids import HANDLE_DIGITS, item_of_artifact
 
@@ -87,13 +87,14 @@ class Reversible:
         allowed = spend.allow(before, kind(text))
         original = chat.dump({"role": "user", "content": text})
         smallest = _SMALLEST_JSON if is_json(text) else ""
-        room = allowed - compressor.counter.texts([_marked(smallest, before, sha256(original).hexdigest())])[0]
+        digest, structured = sha256(original).hexdigest(), bool(smallest)
+        room = allowed - compressor.counter.texts([_marked(smallest, before, digest, structured=structured)])[0]
         if room < 1:
             return Compressed(before, before, reason="budget_too_small", text=text, source=text)
         done = compressor(text, Tokens(room), query=query) if before > allowed else compressor(text, spend)
         if done.reason or not done.dropped:
             return done
-        marked = _marked(done.text or "", before - done.tokens_after, sha256(original).hexdigest())
+        marked = _marked(done.text or "", before - done.tokens_after, digest, structured=structured)
         after = compressor.counter.texts([marked])[0]
         if after >= before or after > allowed:
             return Compressed(before, before, reason="no_saving", text=text, source=text)
@@ -118,10 +119,11 @@ class Reversible:
             return done.text
         original = chat.dump({"role": "user", "content": text})
         digest = sha256(original).hexdigest()
-        room = tokens - count.texts([_marked("", before, digest)])[0]
+        room = tokens - count.texts([_marked("", before, digest, structured=False)])[0]
         for _ in range(3):  # joined, head and mark may be a few tokens longer than alone
             head = clipped(text, room, count)
-            marked = _marked(head, before - count.texts([head])[0], digest)
+            structured = is_json(text) and parses(head)
+            marked = _marked(head, before - count.texts([head])[0], digest, structured=structured)
             over = count.texts([marked])[0] - tokens
             if over <= 0:
                 break
@@ -144,10 +146,10 @@ class Reversible:
             return f"error: nothing is kept under ctx:{handle}. {_BROKEN}"
 
 
-def _marked(text: str, missing: int, digest: str) -> str:
+def _marked(text: str, missing: int, digest: str, *, structured: bool) -> str:
     """The text with its mark on a line of its own; in JSON, which stays JSON, as the last element or member."""
     mark = f"[{missing} tokens left out, ctx:{digest[:HANDLE_DIGITS]}]"
-    if not is_json(text):
+    if not structured:
         return f"{text}\n{mark}"
     body = text.rstrip()
     name = '"left_out": ' if body[-1] == "}" else ""

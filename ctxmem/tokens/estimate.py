@@ -26,7 +26,8 @@ REQUEST_TOKENS = 32
 TOOLS_TOKENS = 256
 """Tokens taken for the instructions a chat template gives on the use of tools."""
 
-_OPAQUE = re.compile(r"(?=[A-Za-z]*[0-9])[A-Za-z0-9+/_=-]{16,}")  # base64, hex, ids: a digit before any symbol
+_OPAQUE = re.compile(r"(?=[A-Za-z]{0,64}[0-9])[A-Za-z0-9+/_=-]{16,}")
+"""Base64, hex, ids: a digit before any symbol. It is looked for no farther than 64 letters ahead: time stays linear."""
 _WORD = re.compile(r"[A-Z]?[a-z]+")
 _FAMILIAR = re.compile(
     "(?i:the|of|and|to|is|for|you|that|it|with|this|are|not|have|was|return|def|class|import|from|const|function|var"

@@ -124,6 +124,12 @@ def test_restores(text: str) -> None:
     restores(text)
 
 
+@pytest.mark.parametrize("first", [None, True, "a", 1, [], {}])
+def test_marked_json_still_parses(first: object) -> None:
+    """Whatever it begins with: what is left need not look like JSON at first sight."""
+    restores(json.dumps([first, first, {"a": {f"key {number}": [None] * 9 for number in range(9)}}]))
+
+
 @pytest.mark.slow
 @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=TEXTS, share=st.floats(0.05, 0.95), query=st.sampled_from(["", "", "Who never paid in Stornoway?"]))
