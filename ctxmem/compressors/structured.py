@@ -215,13 +215,9 @@ def _edited(source: str, edits: Sequence[Edit]) -> str:
     return "".join([*pieces, source[at:]])
 
 
-<<<<<<< HEAD
 @lru_cache(maxsize=4)  # a text is asked about several times on its way, never much later
-def _loads(text: str) -> bool:
-=======
 def parses(text: str) -> bool:
     """Whether a text is one JSON value, other than an empty one."""
->>>>>>> b456a3b (The token estimate is linear in long words; marked JSON parses whatever its first element; exactness of the index on disk over 100,000 queries)
     try:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):

@@ -87,7 +87,7 @@ class Ticket:
     @property
     def bytes(self) -> int:
         """Bytes brought in so far."""
-        return sum(self.fetched.values())
+        return sum(tuple(self.fetched.values()))  # taken at once: the loader may add to it
 
     def feed(self, vector: Floats) -> int:
         """Look ahead from here, too: the vector of what is written by now. Returns how many clusters were added."""
