@@ -83,7 +83,7 @@ class TieredIndex:
             raise InvalidInput(f"a search looks into one cluster at least, got {probed}", param="probed")
         self.fingerprint, self.dimensions, self.probed = fingerprint, dimensions, probed
         self._folder = folder
-        self._lock = threading.RLock()
+        self._lock, self._compacting = threading.RLock(), threading.Lock()
         self._delta = FlatIndex(fingerprint, dimensions)
         self._loader = Loader()
         self._waiting: deque[Ticket] = deque(maxlen=_TICKETS)
@@ -208,19 +208,20 @@ class TieredIndex:
         Raises:
             StoreError: the disk is full, cannot be written, or holds a damaged vector; the index is as before.
         """
-        with self._lock:
-            ids, vectors = self._all()
-            self._changed = set()
-        if not ids:
-            return
-        name = f"{time.time_ns():020d}"
-        try:
-            build(self._folder / name, ids, vectors, fingerprint=self.fingerprint, lists=lists, progress=progress)
-            made = opened(self._folder / name, self.fingerprint, self.dimensions)
+        with self._compacting:  # one at a time: each keeps account of what changes meanwhile
             with self._lock:
-                self._swap(made)
-        finally:
-            self._changed = None
+                ids, vectors = self._all()
+                self._changed = set()
+            if not ids:
+                return
+            name = f"{time.time_ns():020d}"
+            try:
+                build(self._folder / name, ids, vectors, fingerprint=self.fingerprint, lists=lists, progress=progress)
+                made = opened(self._folder / name, self.fingerprint, self.dimensions)
+                with self._lock:
+                    self._swap(made)
+            finally:
+                self._changed = None
 
     def close(self) -> None:
         """End lookaheads."""
