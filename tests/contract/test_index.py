@@ -21,6 +21,7 @@ from ctxmem.retrieval.flat import FlatIndex
 from ctxmem.retrieval.tiered.index import TieredIndex
 from ctxmem.stores.pgvector_index import PgVectorIndex, Shelfmark
 from tests.contract.servers import PostgresServer, with_pgvector
+from tests.unit.retrieval.fakes import alike
 
 D = 8
 Floats = NDArray[np.float32]
@@ -64,14 +65,6 @@ def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Index]:
 def unit(count: int, seed: int = 0) -> Floats:
     rows = np.random.default_rng(seed).normal(size=(count, D))
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def alike(found: list, expected: list) -> bool:
-    """The same finds; sums in another order may swap those whose scores are equal but for the last bits."""
-    if len(found) != len(expected) or not np.allclose([m.score for m in found], [m.score for m in expected], atol=1e-5):
-        return False
-    least = min((m.score for m in expected), default=0.0) + 1e-4
-    return {m.id for m in found if m.score > least} == {m.id for m in expected if m.score > least}
 
 
 def test_it_finds_what_one_matrix_product_finds(index: Index) -> None:

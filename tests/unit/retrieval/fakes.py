@@ -1,4 +1,4 @@
-"""Models that need no weights."""
+"""Models that need no weights, and when two results are alike."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ctxmem.errors import Unavailable
+from ctxmem.ports import Match
 from ctxmem.retrieval.library import Library, Query
 
 
@@ -51,3 +52,12 @@ class Judge:
 def found(library: Library, text: str, *, tenant: str = "t", **rest: Any) -> list[str]:
     """Ids of the documents that a search finds, best first."""
     return [one.document_id for one in library.search(tenant, Query(text, "n", **rest)).found]
+
+
+def alike(found: list[Match], expected: list[Match]) -> bool:
+    """The same finds; sums in another order may swap those whose scores are equal but for the last bits."""
+    scores, others = [m.score for m in found], [m.score for m in expected]
+    if len(scores) != len(others) or not np.allclose(scores, others, atol=1e-5):
+        return False
+    least = min(others, default=0.0) + 1e-4
+    return {m.id for m in found if m.score > least} == {m.id for m in expected if m.score > least}

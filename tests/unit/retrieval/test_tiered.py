@@ -20,7 +20,7 @@ from ctxmem.retrieval.library import Library, Query, Source
 from ctxmem.retrieval.tiered.build import build
 from ctxmem.retrieval.tiered.index import TieredIndex
 from ctxmem.retrieval.tiered.segment import CODES, IDS, MANIFEST, ROWS, opened
-from tests.unit.retrieval.fakes import Hashing
+from tests.unit.retrieval.fakes import Hashing, alike
 
 D = 16
 Floats = NDArray[np.float32]
@@ -43,15 +43,6 @@ def filled(folder: Path, count: int = 1500, **options: int) -> TieredIndex:
     index.add(names(count), clustered(count))
     index.compact(lists=40)
     return index
-
-
-def alike(found: list[Match], expected: list[Match]) -> bool:
-    """The same finds; sums in another order may swap those whose scores are equal but for the last bits."""
-    scores, others = [m.score for m in found], [m.score for m in expected]
-    if len(scores) != len(others) or not np.allclose(scores, others, atol=1e-6):
-        return False
-    least = min(others, default=0.0) + 1e-5
-    return {m.id for m in found if m.score > least} == {m.id for m in expected if m.score > least}
 
 
 @pytest.mark.parametrize("probed", [1, 4, 40])

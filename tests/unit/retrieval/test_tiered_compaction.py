@@ -6,7 +6,8 @@ import threading
 from pathlib import Path
 
 from ctxmem.retrieval.flat import FlatIndex
-from tests.unit.retrieval.test_tiered import D, alike, clustered, filled, names
+from tests.unit.retrieval.fakes import alike
+from tests.unit.retrieval.test_tiered import D, clustered, filled, names
 
 
 def test_changes_during_a_compaction_are_kept(tmp_path: Path) -> None:
