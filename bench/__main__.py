@@ -21,11 +21,17 @@ SHORT = {
 
 def main(arguments: list[str]) -> int:
     """Run what is named; returns the worst exit status."""
-    if arguments and arguments[0] not in SHORT:
-        print(f"no bench is called {arguments[0]!r}; there are {', '.join(SHORT)}")
+    if arguments and arguments[0] not in (known := benches()):
+        print(f"no bench is called {arguments[0]!r}; there are {', '.join(known)}")
         return 2
     chosen = {arguments[0]: arguments[1:]} if arguments else {name: shlex.split(text) for name, text in SHORT.items()}
     return max(_run(name, options) for name, options in chosen.items())
+
+
+def benches() -> list[str]:
+    """The modules here that can be run."""
+    files = sorted((ROOT / "bench").glob("[!_]*.py"))
+    return [file.stem for file in files if "\nif __name__ ==" in file.read_text(encoding="utf-8")]
 
 
 def _run(name: str, options: list[str]) -> int:
