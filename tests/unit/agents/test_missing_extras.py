@@ -20,6 +20,7 @@ PLUGINS = {
     "langchain_documents": ("langchain_core", "langchain"),
     "langchain_index": ("langchain_core", "langchain"),
     "langchain_models": ("langchain_core", "langchain"),
+    "langchain_records": ("langchain_core", "langchain"),
     "langchain_results": ("langchain", "langgraph"),
     "langchain_values": ("langchain_core", "langchain"),
     "langchain_vectors": ("langchain_core", "langchain"),
