@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 try:
-    from langchain_core.messages import BaseMessage
+    from langchain_core.messages import BaseMessage, MessageLikeRepresentation, convert_to_messages
     from langchain_core.prompt_values import PromptValue
     from langchain_core.runnables import RunnableConfig, RunnableSerializable
     from langchain_core.tools import BaseTool, StructuredTool
@@ -23,8 +23,11 @@ from ctxmem.ids import item_of_event
 from ctxmem.manager import ContextManager
 from ctxmem.memories import Scope
 
+Said = str | PromptValue | Sequence[MessageLikeRepresentation]
+"""What a chat model of LangChain's takes."""
 
-class CtxMemContext(RunnableSerializable[PromptValue | Sequence[BaseMessage], list[BaseMessage]]):
+
+class CtxMemContext(RunnableSerializable[Said, list[BaseMessage]]):
     """The context that fits, as a step of a chain: `prompt | CtxMemContext(manager=manager, budget=2000) | model`.
 
     Every message is logged; what is sent are the very objects that came in, copies where something was shortened. The
@@ -41,7 +44,6 @@ class CtxMemContext(RunnableSerializable[PromptValue | Sequence[BaseMessage], li
 
     Raises:
         ValidationError: there is no manager.
-        BudgetError: what must stay does not fit.
     """
 
     manager: Any
@@ -56,17 +58,31 @@ class CtxMemContext(RunnableSerializable[PromptValue | Sequence[BaseMessage], li
         if not isinstance(self.manager, ContextManager):
             raise InvalidInput(f"manager must be a ContextManager, got {type(self.manager).__name__}", param="manager")
 
-    def invoke(
-        self, input: PromptValue | Sequence[BaseMessage], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> list[BaseMessage]:
-        """The messages to send."""
+    def invoke(self, input: Said, config: RunnableConfig | None = None, **kwargs: Any) -> list[BaseMessage]:
+        """The messages to send.
+
+        Raises:
+            InvalidInput: what a chat model would not take either.
+            BudgetError: what must stay does not fit.
+        """
         del kwargs
-        said = input.to_messages() if isinstance(input, PromptValue) else list(input)
-        given = [(message, to_chat(message)) for message in said]
+        given = [(message, to_chat(message)) for message in _messages(input)]
         named = ((config or {}).get("configurable") or {}).get("session_id")
         fitting = Fitting(self.manager, self.budget, self.policy, self.session or named, self.user)
         prepared = fitting.build([parsed for _, parsed in given], model=self.model)
         return from_chat(prepared.messages, given, lambda event: self.manager.original(item_of_event(event)))
+
+
+def _messages(said: Said) -> list[BaseMessage]:
+    """The conversation in any form that LangChain's chat models take."""
+    if isinstance(said, PromptValue):
+        return said.to_messages()
+    if isinstance(said, Mapping):
+        raise InvalidInput("no conversation: one mapping; give a list of them", param="input")
+    try:
+        return convert_to_messages([said] if isinstance(said, str) else said)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise InvalidInput(f"no conversation: {error}", param="input") from error
 
 
 def memory_tools(manager: ContextManager, user: str, *, agent: str = "") -> list[BaseTool]:

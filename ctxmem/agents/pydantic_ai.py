@@ -112,7 +112,7 @@ class CtxMemCapability(AbstractCapability[Any]):
 def _edited(one: Message, content: Any, seat: _Seat | None) -> tuple[ModelMessage, Any]:
     """A message with other words; one of our own where the run has none."""
     if seat is not None and seat.part is not None:
-        return seat.message, replace(seat.part, content=content)
+        return seat.message, _with(seat.part, content)
     if seat is not None and isinstance(seat.message, ModelResponse):
         others = [part for part in seat.message.parts if not isinstance(part, TextPart)]
         return replace(seat.message, parts=[*([TextPart(content)] if content else []), *others]), None
@@ -120,6 +120,13 @@ def _edited(one: Message, content: Any, seat: _Seat | None) -> tuple[ModelMessag
         return ModelResponse(parts=[TextPart(content)]), None
     part = UserPromptPart(content)
     return ModelRequest(parts=[part]), part
+
+
+def _with(part: Any, content: Any) -> Any:
+    """A copy of a part; of a demand to try again, whose words are made from more, a result that says the same."""
+    if part.part_kind == "retry-prompt":
+        return ToolReturnPart(part.tool_name, content, tool_call_id=part.tool_call_id, outcome="retried")
+    return replace(part, content=content)
 
 
 def _joined(placed: Iterator[tuple[ModelMessage, Any]]) -> Iterator[ModelMessage]:
@@ -158,9 +165,11 @@ def _answer(message: ModelResponse) -> dict[str, Any]:
 
 
 def _asked(part: Any) -> dict[str, Any]:
-    """A part of a request in chat's shape."""
+    """A part of a request in chat's shape; a call's result may also be the demand to try again."""
     if isinstance(part, ToolReturnPart):
         return {"role": "tool", "tool_call_id": part.tool_call_id, "content": part.model_response_str()}
+    if part.part_kind == "retry-prompt" and part.tool_name:
+        return {"role": "tool", "tool_call_id": part.tool_call_id, "content": part.model_response()}
     content = getattr(part, "content", None)
     role = "system" if isinstance(part, SystemPromptPart) else "user"
     if isinstance(content, str):
