@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from sqlalchemy import Connection
 from ctxmem.errors import InvalidInput, StoreError
 from ctxmem.ports import Store
 from ctxmem.records import Batch, Branch, Erasure, Event, LedgerEntry, RequestRecord, Session
-from ctxmem.stores import artifacts, erase, migrate, reads
+from ctxmem.stores import artifacts, erase, migrate, reads, scrub
 from ctxmem.stores.batches import BatchWriter
 from ctxmem.stores.checkpoints import SqlCheckpoints
 from ctxmem.stores.documents import SqlDocuments
@@ -30,6 +31,8 @@ T = TypeVar("T")
 
 HEALTH_SECONDS = 2.0
 """How long `health` waits for a write."""
+
+_LOG = logging.getLogger(__name__)
 
 
 class SqlStore(Store):
@@ -134,14 +137,14 @@ class SqlStore(Store):
 
     def erase_session(self, tenant: str, session_id: str) -> Erasure:
         erasure = self._done(partial(erase.erase_session, tenant=tenant, session_id=session_id))
-        self._forget_log()
+        self._scrub(rewrite=False)
         return erasure
 
     def erase_user(self, tenant: str, user_id: str) -> Erasure:
         if not user_id:
             raise InvalidInput("say whose sessions to erase; those without a user are erased one by one")
         erasure = self._done(partial(erase.erase_user, tenant=tenant, user_id=user_id))
-        self._forget_log()
+        self._scrub(rewrite=True)
         return erasure
 
     def health(self) -> Mapping[str, str]:
@@ -175,11 +178,14 @@ class SqlStore(Store):
             return str(error)
         return "ok"
 
-    def _forget_log(self) -> None:
-        """Empty SQLite's write-ahead log, where erased words may still stand; when that fails, later writes do it."""
+    def _scrub(self, *, rewrite: bool) -> None:
+        """Get erased words out of SQLite's files; the rows are gone whether or not that works."""
         if self._is_sqlite:
-            with suppress(StoreError), self._reading() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            try:
+                with self._reading() as connection:
+                    scrub.scrub(connection, rewrite=rewrite)
+            except StoreError as error:
+                _LOG.warning("erased words may still stand in unused space of the database: %s", error)
 
 
 def _touch(connection: Connection) -> None:
