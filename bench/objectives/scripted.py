@@ -80,7 +80,7 @@ class Agent:
         """Objectives that can be answered from a text."""
         read = plain(text)
         for n, one in enumerate(self.task.objectives, 1):
-            done = plain(f"({n}) answer: {one.answer}") in read
+            done = any(plain(f"{said} {one.answer}") in read for said in (f"({n}) answer:", f"done: ({n})"))
             if done or all(plain(fact) in read for fact in one.facts):
                 yield n, one
 
@@ -98,21 +98,20 @@ class Agent:
             reply = {"ops": ops, **reply}
         return json.dumps(reply, ensure_ascii=False)
 
-    def _ops(self, text: str) -> Iterator[dict[str, object]]:
+    def _ops(self, text: str) -> Iterator[str]:
         """What to change: answers in place of the facts and the question they settle, facts that are new."""
         items = [(id, sec, said) for id, sec, said in _ITEM.findall(text)]
-        stated = plain("\n".join(said for _, _, said in items))
+        stated = plain("\n".join(f"{sec}: {said}" for _, sec, said in items))
         for n, one in self._known(text):
-            if plain(f"({n}) answer: {one.answer}") in stated:
+            if plain(f"done: ({n}) {one.answer}") in stated:
                 continue
-            yield {"op": "add", "sec": "done", "text": f"({n}) answer: {one.answer}", "prio": 3}
+            asked = next((id for id, sec, said in items if sec == "open" and said.startswith(f"({n}) ")), None)
+            yield f"{f'= {asked}' if asked else '+'} done: ({n}) {one.answer}"
             spent = [plain(fact) for fact in one.facts]
-            for id, sec, said in items:
-                if (sec == "open" and said.startswith(f"({n}) ")) or (sec == "facts" and plain(said) in spent):
-                    yield {"op": "del", "id": id}
+            yield from (f"- {id}" for id, sec, said in items if sec == "facts" and plain(said) in spent)
         for _, fact in self._loose(text):
             if plain(fact) not in stated:
-                yield {"op": "add", "sec": "facts", "text": fact, "prio": 1}
+                yield f"+ facts 1: {fact}"
 
     def _rewritten(self, text: str, messages: Sequence[Message]) -> str:
         read = "\n".join(message.text for message in messages[1:])

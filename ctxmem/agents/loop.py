@@ -126,8 +126,10 @@ def conversation(said: Iterable[tuple[str, str]]) -> Iterator[Message]:
 
 
 def as_json(action: Action) -> str:
-    """An action as the model is shown it: one line of JSON."""
-    return json.dumps({"action": {"tool": action.tool, "arguments": dict(action.arguments)}}, ensure_ascii=False)
+    """An action as the model is shown it: one line of JSON, in the short form where a text is all it takes."""
+    plain = action.arguments.keys() == {"input"}
+    given = {"input": action.arguments["input"]} if plain else {"arguments": dict(action.arguments)}
+    return json.dumps({"action": {"tool": action.tool, **given}}, ensure_ascii=False)
 
 
 def _fitting(action: Action, tool: Callable[..., Any] | None) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from ctxmem.compressors.mem1.engine import Mem1
 from ctxmem.compressors.mem1.knobs import Knobs
 from ctxmem.compressors.mem1.ops import Op
 from ctxmem.compressors.mem1.prompts import clipped, fenced
+from ctxmem.compressors.mem1.repeats import Repeats
 from ctxmem.compressors.mem1.state import State
 from ctxmem.effects import Answer, Failed, Steps, adrive, drive
 from ctxmem.errors import BudgetError
@@ -181,7 +182,7 @@ class _Run:
         else:
             text = yield from act(action, self.agent.tools, self.account)
         handle = self.memory.add("obs", text)
-        self._hints[handle] = f"[HINT]You have {left} turns left.[/HINT]"
+        self._hints[handle] = f"{handle}, {left} turns left"
 
     def _said(self, answer: Answer, actions: tuple[Action, ...], *, due: bool) -> str:
         """What stays of an answer: its actions alone once its operations are in the state."""
@@ -215,18 +216,17 @@ class _Run:
     def _laid(self, tail: Sequence[Turn], ask: str) -> tuple[Message, ...]:
         first = [self.memory.state.text() or "(nothing is known yet)", self._recalled]
         blocks = [("user", part) for part in first if part]
-        blocks += [("assistant" if said.role == "assistant" else "user", self._shown(said)) for said in tail]
+        shown = Repeats()
+        blocks += [("assistant" if said.role == "assistant" else "user", self._shown(said, shown)) for said in tail]
         if ask or blocks[-1][0] != "user":
             blocks.append(("user", ask or _CHOOSE))
         return (self._rules, *conversation(blocks))
 
-    def _shown(self, said: Turn) -> str:
+    def _shown(self, said: Turn, before: Repeats) -> str:
         text = clipped(said.text, self.agent.knobs.b_obs, self.agent.count, said.id)
         if said.role == "assistant":
             return text
-        return "\n".join(
-            part for part in (f"[{said.id}]", fenced(text, self.memory.fence), self._hints.get(said.id)) if part
-        )
+        return fenced(before.pointed(text, said.id), self.memory.fence, self._hints.get(said.id, said.id))
 
     def _looked_up(self) -> str:
         """What the log says on open objectives and is in neither state nor tail: the sentences that fit."""

@@ -7,7 +7,6 @@ The prompt before a subtask keeps its bytes, so a provider's prompt cache finds 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -16,7 +15,7 @@ from typing import Any
 from ctxmem.agents.actions import ANSWER, Action, answers, read
 from ctxmem.agents.loop import NO_ACTION, Account, Stop, act, conversation, system, told
 from ctxmem.agents.subtasks import Folded, Limits, Subtasks
-from ctxmem.compressors.mem1.prompts import clipped, fenced
+from ctxmem.compressors.mem1.prompts import clipped, fenced, mark
 from ctxmem.compressors.pencil.frames import Visibility
 from ctxmem.compressors.pencil.tools import BEGIN, RECALL, RETURN
 from ctxmem.compressors.pencil.transcript import Entry, Source, Transcript
@@ -115,7 +114,7 @@ class _Run:
         isolated = agent.visibility == "isolated"
         self.subtasks = Subtasks(self.said, agent.count, agent.limits, agent.verify, isolated, head)
         self._rules, self._head, self._pinned = agent.rules, head, pinned
-        self._fence = os.urandom(4).hex()
+        self._fence = mark()
         self._hints: dict[str, str] = {}
         self._spilled: set[str] = set()
         self._insisted = ""

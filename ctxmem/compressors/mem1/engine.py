@@ -15,7 +15,6 @@ True
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from ctxmem.compressors.mem1.knobs import Knobs
 from ctxmem.compressors.mem1.ladder import Updater, broken
 from ctxmem.compressors.mem1.log import Change, Kind, StateEvent
 from ctxmem.compressors.mem1.ops import Op
+from ctxmem.compressors.mem1.prompts import mark
 from ctxmem.compressors.mem1.recall import Hit, Index, Search, excerpt
 from ctxmem.compressors.mem1.state import State, begin, pinned
 from ctxmem.effects import Answer, Steps, drive
@@ -82,7 +82,7 @@ class Mem1:
         if log:
             self._resume(log)
         else:
-            self.fence = fence or os.urandom(4).hex()
+            self.fence = fence or mark()
             self._begin(begin(goal, pins, self.knobs.b_state, count))
 
     @property

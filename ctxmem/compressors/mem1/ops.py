@@ -1,6 +1,7 @@
 """Operations on a state, read from whatever a model wrote: the first five rungs of the ladder.
 
-1 schema-valid JSON; 2 JSON after repair; 3 line operations (`+ facts: ...`); 4 tagged items (`<fact>...</fact>`); 5 the
+1 schema-valid JSON, whose operations are objects, or lines at a third of the output tokens; 2 JSON after repair; 3 bare
+line operations (`+ facts: ...`); 4 tagged items (`<fact>...</fact>`); 5 the
 prose of <think>, <IS> or <summary>. Only what a model says is read here, never an observation, and nothing raises.
 """
 
@@ -26,7 +27,7 @@ _NAMES: Mapping[str, OpName | None] = {
 }
 _SINGULAR = {"fact": "facts", "artifact": "artifacts", "todo": "open", "question": "open", "objective": "open"}
 _LINE = re.compile(
-    r"^\s*(?:(?P<add>\+)\s*(?P<sec>[a-z]+)\s*:\s*(?P<new>.+)|(?P<set>[~=])\s*(?P<id>i\d+)\s*:\s*(?P<text>.+)|"
+    r"^\s*(?:(?P<op>\+|[~=]\s*(?P<id>i\d+))\s*(?P<sec>[a-z]+)?\s*(?P<prio>[0-3])?\s*:\s*(?P<text>.+)|"
     r"-\s*(?P<gone>i\d+)\s*(?:\(.*\))?)$",
     re.M | re.I,
 )
@@ -95,6 +96,8 @@ def parse(answer: str) -> Parsed:
 
     >>> parse('{"ops": [{"op": "add", "sec": "facts", "text": "Paris is in France"}]}').rung
     1
+    >>> parse('{"ops": ["+ facts 2: Paris is in France", "= i3 done: Paris", "- i4"]}').ops[1]
+    Op(op='set', sec='done', id='i3', text='Paris', prio=None, src=())
     >>> parse("+ facts: Paris is in France").ops[0].text
     'Paris is in France'
     """
@@ -148,8 +151,10 @@ def _listed(value: Any) -> list[Any] | None:
 
 def _fault(wire: Any) -> str:
     """What is wrong with an operation; empty when nothing is."""
+    if isinstance(wire, str):
+        return "" if _line(wire) is not None else f"no operation: {wire[:40]!r}"
     if not isinstance(wire, dict):
-        return "an op must be an object"
+        return "an op must be an object or a line"
     name, text = str(wire.get("op", "")).lower(), wire.get("text")
     kind = _NAMES.get(name, "unknown")
     said = isinstance(text, str) and bool(text.strip())
@@ -164,6 +169,8 @@ def _fault(wire: Any) -> str:
 
 def _op(wire: Any) -> Op | None:
     """The operation; None for one that says to do nothing, or is wrong."""
+    if isinstance(wire, str):
+        return _line(wire)
     kind = None if _fault(wire) else _NAMES[str(wire["op"]).lower()]
     if kind is None:
         return None
@@ -234,13 +241,24 @@ def _mended(text: str) -> str:
 
 
 def _lines(answer: str) -> Iterator[Op]:
-    for match in _LINE.finditer(answer):
-        if match["add"]:
-            yield Op("add", _section(match["sec"]) or "facts", text=match["new"])
-        elif match["set"]:
-            yield Op("set", id=match["id"].lower(), text=match["text"])
-        else:
-            yield Op("del", id=match["gone"].lower())
+    yield from map(_matched, _LINE.finditer(answer))
+
+
+def _line(text: str) -> Op | None:
+    """The operation that a line is; None when it is none, or would keep the message of a failure."""
+    match = _LINE.fullmatch(text)
+    op = _matched(match) if match else None
+    return None if op is None or looks_like_error(op.text) else op
+
+
+def _matched(match: re.Match[str]) -> Op:
+    """`+ section prio: text`, `= id section prio: text` or `- id`; section and prio may be left out."""
+    if match["gone"]:
+        return Op("del", id=match["gone"].lower())
+    sec, prio = _section(match["sec"]), int(match["prio"]) if match["prio"] else None
+    if match["id"]:
+        return Op("set", sec, match["id"].lower(), match["text"], prio)
+    return Op("add", sec or "facts", text=match["text"], prio=prio)
 
 
 def _tagged(answer: str) -> Iterator[Op]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.resources import files
+from secrets import randbelow
 from typing import Literal
 
 from ctxmem import chat
@@ -25,9 +26,21 @@ def rules(name: str) -> str:
     return (files("ctxmem.compressors.mem1") / f"{name}.txt").read_text("utf-8").strip()
 
 
-def fenced(text: str, fence: str) -> str:
-    """A result as data: between two lines with the session's mark, without a tag in it."""
-    return f"--- {fence}\n{neutral(text).replace(fence, '')}\n--- {fence}"
+def mark() -> str:
+    """A session's mark: nine random digits, which are three tokens where eight hexadecimal ones are six or more."""
+    return f"{randbelow(10**9):09d}"
+
+
+def fenced(text: str, fence: str, head: str = "") -> str:
+    """A result as data: between two lines with the session's mark, without a tag in it.
+
+    Args:
+        text: the result.
+        fence: the mark.
+        head: what is said of the result on its first line, in our own words.
+    """
+    opening = f"--- {fence} {head}".rstrip()
+    return f"{opening}\n{neutral(text).replace(fence, '')}\n--- {fence}"
 
 
 def headed(state: State) -> str:

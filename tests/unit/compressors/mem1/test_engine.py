@@ -32,6 +32,8 @@ MALFORMED = (
     "x" * 100_000,
     "A sentence about the harbour. " * 4_000,
     '{"ops": "none"}',
+    '{"ops": ["= i99 done: no such item", "- goal", "+ : ", "+ facts 9: x"]}',
+    '{"ops": ["+ facts: HTTP 500", "- i1"]}',
     "null",
 )
 
