@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from tests.service.conftest import Gateway
-from tests.service.upstream import Upstream, streamed, whole
+from tests.service.upstream import Cut, Upstream, streamed, whole
 from tests.service.wires import (
     ANSWER,
     DELTAS,
@@ -25,6 +25,7 @@ from tests.service.wires import (
     gpt,
     response,
     said,
+    typed,
 )
 
 MODES = ("on", "observe", "off")
@@ -127,6 +128,57 @@ def test_errors_of_anthropic_are_its_own(ctx: Gateway, upstream: Upstream, statu
     direct, ours = both(ctx, upstream, claude, lambda c: c.messages.create(model="m", max_tokens=5, messages=HELLO))
     assert type(ours) is type(direct)
     assert (ours.status_code, ours.body, ours.request_id) == (status, direct.body, "req_1")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 422, 429, 500, 503])
+def test_errors_of_responses_are_the_upstreams_own(ctx: Gateway, upstream: Upstream, status: int) -> None:
+    """The same exception class, body, request id and headers that steer retries."""
+    error = {"error": {"message": "no", "type": "some_error", "param": "input", "code": "rate_limit_exceeded"}}
+    steer = {"retry_after": "7", "retry_after_ms": "7000", "x_should_retry": "false"}
+    upstream.answer = lambda request: whole(error, status, x_request_id="req_1", **steer)
+    direct, ours = both(ctx, upstream, gpt, lambda client: client.responses.create(model="m", input="Hi"))
+    assert type(ours) is type(direct)
+    assert (ours.status_code, ours.body, ours.request_id) == (status, direct.body, "req_1")
+    assert [ours.response.headers[name.replace("_", "-")] for name in steer] == list(steer.values())
+
+
+FAILURES: dict[str, Callable[[Any, list[Any]], Any]] = {
+    "messages": lambda client, seen: seen.extend(
+        client.messages.create(model="m", max_tokens=5, messages=HELLO, stream=True)
+    ),
+    "responses": lambda client, seen: seen.extend(client.responses.create(model="m", input="Hi", stream=True)),
+}
+BROKEN = {
+    "messages": typed({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}),
+    "responses": b'event: error\ndata: {"type":"error","error":{"message":"busy","code":"overloaded"}}\n\n',
+}
+STREAMS = {"messages": (claude, DELTAS), "responses": (gpt, ITEMS)}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_an_error_in_mid_stream_is_seen_as_by_a_direct_client(ctx: Gateway, upstream: Upstream, name: str) -> None:
+    """The same events, then the same exception."""
+    make, stream = STREAMS[name]
+    upstream.answer = lambda request: streamed(stream.partition(b"\n\n")[0] + b"\n\n" + BROKEN[name])
+    seen: list[list[Any]] = [[], []]
+    turns = iter(seen)
+    direct, ours = both(ctx, upstream, make, lambda client: FAILURES[name](client, next(turns)))
+    assert isinstance(direct, (anthropic.APIStatusError, openai.APIError))
+    assert (type(ours), str(ours)) == (type(direct), str(direct))
+    assert seen[0] == seen[1]
+    assert len(seen[0]) == 1
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_cut_stream_is_seen_as_broken(ctx: Gateway, upstream: Upstream, name: str) -> None:
+    """The events that came, and no clean end."""
+    make, stream = STREAMS[name]
+    upstream.answer = lambda request: streamed(stream.partition(b"\n\n")[0] + b"\n\n", Cut())
+    for url in (upstream.url, ctx.url):
+        seen: list[Any] = []
+        with make(url, ctx.key) as client, pytest.raises(Exception, match=r"(?i)peer closed|incomplete|connection"):
+            FAILURES[name](client, seen)
+        assert len(seen) == 1
 
 
 def test_our_refusals_read_like_anthropics(ctx: Gateway) -> None:

@@ -84,7 +84,7 @@ def _capability(manager: ContextManager, said: Any, budget: int | None) -> Said:
         model_settings=None,
         model_request_parameters=ModelRequestParameters(),
     )
-    shaped = CtxMemCapability(manager, budget=budget, session="s").prepare_model_request(None, request)  # type: ignore[arg-type]
+    shaped = CtxMemCapability(manager, budget=budget, session="s").prepare_model_request(None, request)
     return asyncio.run(shaped).messages
 
 
