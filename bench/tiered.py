@@ -103,8 +103,8 @@ class Bench:
     """The index, and plain FAISS over the same clusters."""
 
     def __init__(self, index: TieredIndex, vectors: Floats, lists: int) -> None:
-        assert index._state is not None
-        self.index, self.vectors, self.segment = index, vectors, index._state.segment
+        assert index.segment is not None
+        self.index, self.vectors, self.segment = index, vectors, index.segment
         self.rows = self.segment.folder / ROWS
         codes = self.segment.codes
         self.plain = faiss.IndexIVFFlat(codes.quantizer, DIMENSIONS, lists, faiss.METRIC_INNER_PRODUCT)

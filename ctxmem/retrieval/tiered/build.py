@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,7 @@ def build(
         scratch.mkdir(parents=True)
         codes = _trained(vectors, number, told)
         _fill(scratch, codes, (ids, vectors), fingerprint, told)
-        _sync(*scratch.iterdir(), scratch)
-        os.replace(scratch, folder)
-        _sync(folder.parent)
+        settle(scratch, folder)
     except OSError as error:
         raise StoreError(f"{folder} cannot be written: {error}") from error
     finally:
@@ -87,9 +85,20 @@ def _fill(folder: Path, codes: Any, given: tuple[Sequence[str], Vectors], finger
     order = np.argsort(np.concatenate(nearest), kind="stable")
     longest = _write(folder, codes, vectors, order, told)
     np.save(folder / IDS, encoded(ids)[order])
+    declare(folder, Manifest(FORMAT, fingerprint, vectors.shape[1], len(ids), codes.nlist, longest, {}))
+
+
+def declare(folder: Path, manifest: Manifest) -> None:
+    """Write a segment's manifest, with the checksums of the files that are there."""
     sums = {name: file_sum(folder / name) for name in (CODES, IDS, RESIDUALS, SUMS)}
-    manifest = Manifest(FORMAT, fingerprint, vectors.shape[1], len(ids), codes.nlist, longest, sums)
-    (folder / MANIFEST).write_text(json.dumps(asdict(manifest)))
+    (folder / MANIFEST).write_text(json.dumps(asdict(replace(manifest, sums=sums))))
+
+
+def settle(scratch: Path, folder: Path) -> None:
+    """Move a segment to its place once all of it is on the disk."""
+    sync(*scratch.iterdir(), scratch)
+    os.replace(scratch, folder)
+    sync(folder.parent)
 
 
 def _trained(vectors: Vectors, lists: int, told: Progress) -> Any:
@@ -142,7 +151,8 @@ def _blocks(vectors: Vectors, stage: str, told: Progress) -> Iterator[Floats]:
         told(stage, min(1.0, (start + _BLOCK) / len(vectors)))
 
 
-def _sync(*paths: Path) -> None:
+def sync(*paths: Path) -> None:
+    """Wait until files and folders are on the disk."""
     for path in paths:
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -142,7 +142,7 @@ class _Search:
         return rows if self._asked.allowed is None else rows[self._asked.allowed[rows]]
 
     def _read(self, rows: NDArray[np.int64]) -> None:
-        """Score vectors exactly; a damaged one by its code."""
+        """Score vectors exactly; a damaged one by its code, an erased one not at all."""
         new = sorted(set(rows.tolist()) - self._found.keys())
         vectors, damaged = self._segment.rows(new)
         self.account.rows_read += len(new)
@@ -152,6 +152,8 @@ class _Search:
             self.account.damaged += damaged
             self.account.exact = False
         for row, score in zip(new, (vectors @ self._asked.vector).tolist(), strict=True):
+            if row in self._segment.gone:
+                continue
             self._found[row] = score
             heapq.heappush(self._best, (score, row))
             if len(self._best) > self._asked.k:

@@ -12,46 +12,31 @@ and left out when the index is opened, and what it held is taken in anew when it
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import threading
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctxmem.errors import InvalidInput, StoreError
+from ctxmem.errors import InvalidInput
 from ctxmem.ports import Match
 from ctxmem.ports.index import checked, paired
-from ctxmem.retrieval.flat import FlatIndex, best
-from ctxmem.retrieval.tiered.build import Progress, build
+from ctxmem.retrieval.flat import best
+from ctxmem.retrieval.tiered.build import Progress
 from ctxmem.retrieval.tiered.certify import Asked, Hits, certified
+from ctxmem.retrieval.tiered.folder import Folder
+from ctxmem.retrieval.tiered.held import Held
 from ctxmem.retrieval.tiered.lookahead import Loader, Ticket
-from ctxmem.retrieval.tiered.segment import Floats, Joined, Segment, Vectors, encoded, opened
+from ctxmem.retrieval.tiered.segment import Segment
+from ctxmem.retrieval.tiered.upkeep import Upkeep
 
 PROBED = 32
 """Clusters that a search looks into."""
-_CURRENT = "current"
 _TICKETS = 16  # lookaheads that wait for a search
 
 _log = logging.getLogger("ctxmem.retrieval")
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """One moment of an index; what changes is replaced, never written to.
-
-    Attributes:
-        segment: what is on disk.
-        alive: (rows,) which of the segment's rows are still there.
-    """
-
-    segment: Segment
-    alive: NDArray[np.bool_]
 
 
 class TieredIndex:
@@ -66,7 +51,7 @@ class TieredIndex:
     def __init__(
         self, folder: Path, fingerprint: str, dimensions: int, *, probed: int = PROBED, trusted: bool = True
     ) -> None:
-        """Open the index in a folder, which one process at a time writes to.
+        """Open the index in a folder, which one process at a time may have open.
 
         Args:
             folder: where its segment is; made when it is not there.
@@ -82,19 +67,19 @@ class TieredIndex:
         if probed < 1:
             raise InvalidInput(f"a search looks into one cluster at least, got {probed}", param="probed")
         self.fingerprint, self.dimensions, self.probed = fingerprint, dimensions, probed
-        self._folder = folder
-        self._lock, self._compacting = threading.RLock(), threading.Lock()
-        self._delta = FlatIndex(fingerprint, dimensions)
+        place = Folder(folder, fingerprint, dimensions)
+        self._held = Held(place.current(), fingerprint, dimensions, trusted=trusted)
+        self._upkeep = Upkeep(place, self._held, fingerprint)
         self._loader = Loader()
         self._waiting: deque[Ticket] = deque(maxlen=_TICKETS)
-        self._changed: set[str] | None = None  # ids since a compaction began
-        folder.mkdir(parents=True, exist_ok=True)
-        segment = self._opened()
-        self._state = _State(segment, np.full(len(segment), trusted)) if segment else None
 
     def __len__(self) -> int:
-        with self._lock:
-            return len(self._delta) + (int(self._state.alive.sum()) if self._state else 0)
+        return len(self._held)
+
+    @property
+    def segment(self) -> Segment | None:
+        """What is on disk now."""
+        return self._held.now.segment if self._held.now else None
 
     def add(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Put (len(ids), dimensions) vectors in; one whose id is there takes the old one's place.
@@ -102,24 +87,11 @@ class TieredIndex:
         Raises:
             InvalidInput: another dimension, a value that is not finite, or an id twice. Nothing is changed.
         """
-        rows = paired(ids, vectors, self.dimensions)
-        with self._lock:
-            kept = self._standing(ids, rows)
-            new = [at for at, same in enumerate(kept) if not same]
-            self._delta.remove([id for id, same in zip(ids, kept, strict=True) if same])
-            self._delta.add([ids[at] for at in new], rows[new])
-            self._mark([id for id, same in zip(ids, kept, strict=True) if same], alive=True)
-            self._mark([ids[at] for at in new], alive=False)
-            self._note(ids)
+        self._held.add(ids, paired(ids, vectors, self.dimensions))
 
     def remove(self, ids: Collection[str]) -> int:
-        """Take vectors out; returns how many were there."""
-        with self._lock:
-            before = len(self)
-            self._delta.remove(ids)
-            self._mark(ids, alive=False)
-            self._note(ids)
-            return before - len(self)
+        """Take vectors out; returns how many were there. On the disk they stay until `erase` or `compact`."""
+        return self._held.remove(ids)
 
     def search(
         self, vectors: NDArray[np.float32], k: int, *, among: Collection[str] | None = None
@@ -161,27 +133,19 @@ class TieredIndex:
         if k < 0:
             raise InvalidInput(f"k must not be negative, got {k}", param="k")
         until = None if deadline is None else time.monotonic() + deadline
-        with self._lock:
-            state = self._state
-            [new] = self._delta.search(row[None], k, among=among)
-        if state is None:
+        [new], now = self._held.search(row[None], k, among)
+        if now is None:
             return Hits(new)
-        chosen = state.segment.nearest(row, self.probed if among is None else state.segment.manifest.lists)
+        chosen = now.segment.nearest(row, self.probed if among is None else now.segment.manifest.lists)
         fetched = ticket.used(chosen.tolist()) if ticket is not None else 0
-        old, account = certified(state.segment, Asked(row, k, chosen, _allowed(state, among), until))
+        old, account = certified(now.segment, Asked(row, k, chosen, now.allowed(among), until))
         if account.damaged:
-            _log.warning("%d damaged vectors in %s: compact the index", len(account.damaged), state.segment.folder)
+            _log.warning("%d damaged vectors in %s: compact the index", len(account.damaged), now.segment.folder)
         return Hits(best([*old, *new], k), account.exact, account.degraded, account.rows_read, account.lists, fetched)
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """(len(ids), dimensions) vectors; zeros for ids that are not there."""
-        with self._lock:
-            found, state = self._delta.vectors(ids), self._state
-        rows = state.segment.ids.rows(ids) if state else np.full(len(ids), -1)
-        there = np.flatnonzero((rows >= 0) & (state.alive[rows] if state else False))
-        if state:
-            found[there] = state.segment.rows(rows[there].tolist())[0]
-        return found
+        return self._held.vectors(ids)
 
     def lookahead(self, vector: NDArray[np.float32], *, expect: float, lists: int | None = None) -> Ticket:
         """Bring in what a search near this vector will read, while something else goes on.
@@ -192,8 +156,7 @@ class TieredIndex:
             lists: clusters to bring in; twice as many as a search looks into by default.
         """
         [row] = checked(np.asarray(vector)[None], self.dimensions)
-        segment = self._state.segment if self._state else None
-        ticket = self._loader.ticket(segment, row, expect=expect, lists=lists or 2 * self.probed)
+        ticket = self._loader.ticket(self.segment, row, expect=expect, lists=lists or 2 * self.probed)
         if not ticket.ended:
             self._waiting.append(ticket)
         return ticket
@@ -208,93 +171,23 @@ class TieredIndex:
         Raises:
             StoreError: the disk is full, cannot be written, or holds a damaged vector; the index is as before.
         """
-        with self._compacting:  # one at a time: each keeps account of what changes meanwhile
-            with self._lock:
-                ids, vectors = self._all()
-                self._changed = set()
-            if not ids:
-                return
-            name = f"{time.time_ns():020d}"
-            try:
-                build(self._folder / name, ids, vectors, fingerprint=self.fingerprint, lists=lists, progress=progress)
-                made = opened(self._folder / name, self.fingerprint, self.dimensions)
-                with self._lock:
-                    self._swap(made)
-            finally:
-                self._changed = None
+        self._upkeep.compact(lists, progress)
+
+    def erase(self, ids: Collection[str] | None = None) -> int:
+        """Take vectors out, and off the disk before this returns: their values, codes, ids, and all made of them alone.
+
+        Args:
+            ids: whose; None for all that were removed or replaced since the segment was written.
+
+        Returns:
+            How many vectors left the disk.
+
+        Raises:
+            StoreError: the disk is full or cannot be written. They are not found any more; erase again, or open the
+                index again.
+        """
+        return self._upkeep.erase(ids)
 
     def close(self) -> None:
         """End lookaheads."""
         self._loader.close()
-
-    def _standing(self, ids: Sequence[str], vectors: Floats) -> list[bool]:
-        """Which ids the segment has with these very vectors."""
-        if self._state is None:
-            encoded(ids)  # refused now, not when a segment is written
-            return [False] * len(ids)
-        segment = self._state.segment
-        rows = segment.ids.rows(ids).tolist()
-        return [row >= 0 and segment.same(row, vector) for row, vector in zip(rows, vectors, strict=True)]
-
-    def _mark(self, ids: Collection[str], *, alive: bool) -> None:
-        state = self._state
-        rows = state.segment.ids.rows(ids) if state else np.empty(0, dtype=np.int64)
-        if state and (rows >= 0).any():
-            truths = state.alive.copy()
-            truths[rows[rows >= 0]] = alive
-            self._state = _State(state.segment, truths)
-
-    def _note(self, ids: Collection[str]) -> None:
-        if self._changed is not None:
-            self._changed.update(ids)
-
-    def _all(self) -> tuple[list[str], Vectors]:
-        """Ids and vectors of all there is; those on disk are mapped, not read."""
-        new = self._delta.ids
-        vectors = self._delta.vectors(new)
-        if self._state is None:
-            return new, vectors
-        rows = np.flatnonzero(self._state.alive)
-        old = [self._state.segment.ids[row] for row in rows.tolist()]
-        return [*old, *new], Joined(self._state.segment, rows, vectors)
-
-    def _swap(self, made: Segment) -> None:
-        """Search in a new segment; what changed while it was written stays in memory, or gone."""
-        changed = self._changed or set()
-        later = FlatIndex(self.fingerprint, self.dimensions)
-        kept = [id for id in self._delta.ids if id in changed]
-        later.add(kept, self._delta.vectors(kept))
-        alive = np.full(len(made), fill_value=True)
-        rows = made.ids.rows(changed)
-        alive[rows[rows >= 0]] = False
-        self._delta, self._state = later, _State(made, alive)
-        self._publish(made.folder.name)
-
-    def _publish(self, name: str) -> None:
-        """Name the current segment, and remove those before it; who still reads one has its file open."""
-        scratch = self._folder / f".{_CURRENT}"
-        scratch.write_text(name)
-        os.replace(scratch, self._folder / _CURRENT)
-        for other in self._folder.iterdir():
-            if other.is_dir() and other.name != name:
-                shutil.rmtree(other, ignore_errors=True)
-
-    def _opened(self) -> Segment | None:
-        try:
-            name = (self._folder / _CURRENT).read_text()
-            return opened(self._folder / name, self.fingerprint, self.dimensions)
-        except FileNotFoundError:
-            return None
-        except StoreError as error:
-            _log.warning("the index starts empty: %s", error)
-            return None
-
-
-def _allowed(state: _State, among: Collection[str] | None) -> NDArray[np.bool_] | None:
-    """Which of a segment's rows may be found; None for all."""
-    if among is None:
-        return None if state.alive.all() else state.alive
-    allowed = np.zeros(len(state.alive), dtype=bool)
-    rows = state.segment.ids.rows(among)
-    allowed[rows[rows >= 0]] = True
-    return allowed & state.alive

@@ -47,6 +47,8 @@ ROWS, SUMS, CODES, IDS, RESIDUALS, MANIFEST = (
 FORMAT = 1
 _OUTLIERS = 0.001
 """Share of the vectors, those farthest from their codes, that a search always reads: a few would loosen its bound."""
+BLANK = b"\0\1"
+"""What stands for the id of an erased vector; no id has a NUL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,17 @@ class Names:
         self._held = held
         self._order = np.argsort(held, kind="stable").astype(np.int32)
 
+    @property
+    def erased(self) -> NDArray[np.int64]:
+        """Rows whose ids were erased, ascending."""
+        return np.flatnonzero(self._held == BLANK)
+
+    def without(self, rows: Collection[int]) -> NDArray[np.bytes_]:
+        """The ids in their bytes, those of some rows erased."""
+        left = self._held.astype(f"S{max(len(BLANK), self._held.itemsize)}")
+        left[list(rows)] = BLANK
+        return left
+
     def __getitem__(self, row: int) -> str:
         return bytes(self._held[row]).decode("utf-8", "surrogatepass")
 
@@ -105,7 +118,7 @@ def encoded(ids: Collection[str]) -> NDArray[np.bytes_]:
 
 
 class Segment:
-    """An opened segment. Safe for threads: nothing in it changes.
+    """An opened segment. Safe for threads: nothing in it changes but that vectors are erased.
 
     Attributes:
         manifest: what it says of itself.
@@ -115,7 +128,9 @@ class Segment:
         starts: (lists + 1,) first row of each cluster, and the end.
         outliers: rows that lie farther from their codes than `cap`, ascending.
         cap: residual of all others, at most.
+        sums: (count,) checksum of each vector.
         damaged: rows that were found damaged.
+        gone: rows whose vectors were erased; they are zeros on the disk, or are about to be.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -130,7 +145,8 @@ class Segment:
         self.cap = float(np.partition(self.residuals, kept)[kept]) if manifest.count else 0.0
         self.outliers = np.flatnonzero(self.residuals > self.cap)
         self.damaged: set[int] = set()
-        self._sums = np.fromfile(folder / SUMS, dtype="<u8")
+        self.gone = set(self.ids.erased.tolist())
+        self.sums: NDArray[np.uint64] = np.fromfile(folder / SUMS, dtype="<u8")
         self._file = os.open(folder / ROWS, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)  # a search under way may still read a segment that was replaced
         self._width = 4 * manifest.dimensions
@@ -139,7 +155,7 @@ class Segment:
         return self.manifest.count
 
     def rows(self, places: Sequence[int]) -> tuple[Floats, list[int]]:
-        """(len(places), dimensions) vectors from the disk, and the places whose vectors are damaged.
+        """(len(places), dimensions) vectors from the disk, zeros for erased ones, and the places of damaged ones.
 
         Raises:
             StoreError: the disk cannot be read.
@@ -148,7 +164,9 @@ class Segment:
         damaged = []
         for at, place in enumerate(places):
             raw = self._read(self._width * place, self._width)
-            if len(raw) == self._width and row_sum(raw) == self._sums[place]:
+            if place in self.gone:
+                continue
+            if len(raw) == self._width and row_sum(raw) == self.sums[place]:
                 found[at] = np.frombuffer(raw, dtype="<f4")
             else:
                 damaged.append(place)
@@ -156,10 +174,10 @@ class Segment:
         return found, damaged
 
     def same(self, place: int, vector: Floats) -> bool:
-        """Whether the vector in a row is this one, by its checksum, and was not found damaged."""
-        return place not in self.damaged and bool(
-            row_sum(np.ascontiguousarray(vector, dtype="<f4").tobytes()) == self._sums[place]
-        )
+        """Whether the vector in a row is this one, by its checksum, and was neither erased nor found damaged."""
+        if place in self.gone or place in self.damaged:
+            return False
+        return bool(row_sum(np.ascontiguousarray(vector, dtype="<f4").tobytes()) == self.sums[place])
 
     def decoded(self, place: int) -> Floats:
         """(dimensions,) what is left of a vector in its code."""

@@ -59,7 +59,7 @@ def test_the_budget_is_time_at_the_disks_speed(index: TieredIndex) -> None:
 
 def test_a_cancelled_ticket_is_not_read_for(index: TieredIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is being read ends at the next piece, what is queued is never begun."""
-    segment = index._state.segment if index._state else None
+    segment = index.segment
     assert segment is not None
     begun, go, read = threading.Event(), threading.Event(), []
 
@@ -99,7 +99,7 @@ def test_results_are_the_same_with_and_without(index: TieredIndex) -> None:
 
 
 def test_a_disk_that_fails_is_left_to_the_search(index: TieredIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    segment = index._state.segment if index._state else None
+    segment = index.segment
     assert segment is not None
     monkeypatch.setattr(os, "pread", lambda *_: (_ for _ in ()).throw(OSError("no disk")))
     ticket = index.lookahead(clustered(1)[0], expect=NEVER)
