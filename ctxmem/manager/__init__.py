@@ -272,11 +272,10 @@ class ContextManager:
         return SessionView(self, _checked_id(session_id) or "", user_id)
 
     def erase_user(self, user_id: str) -> Erasure:
-        """Erase everything of a user: rows, originals, cached state."""
-        for session in self.engine.store.sessions(self.tenant, user_id=user_id, limit=1_000_000):
-            self.engine.forget(self.tenant, session.id)
+        """Erase everything of a user: rows, originals, cached state; see `docs/erasure.md`."""
+        done = self.engine.erase_user(self.tenant, user_id)
         self.memories.drop(user_id)
-        return self.engine.store.erase_user(self.tenant, user_id)
+        return done
 
     def close(self) -> None:
         """Finish what is queued and close the database."""

@@ -14,7 +14,7 @@ from ctxmem.job import Job
 from ctxmem.manager.hot import HotStates
 from ctxmem.ports import Cache, Counter, Scorer, Store
 from ctxmem.ports.slots import slots_key
-from ctxmem.records import RequestRecord
+from ctxmem.records import Erasure, RequestRecord, Session
 from ctxmem.types import Scope
 
 if TYPE_CHECKING:
@@ -71,10 +71,18 @@ class Engine:
 
         return ahead_of(self.store, scope)
 
-    def forget(self, tenant: str, session_id: str) -> None:
-        """Leave nothing of a session that is being erased in this process or the shared cache."""
-        self.hot.drop(tenant, session_id)
-        self.cache.drop(tenant, [slots_key(session_id)])
+    def forget(self, tenant: str, session: Session) -> None:
+        """Leave nothing of a session that was erased in this process or the shared cache."""
+        self.hot.drop(tenant, session.id, branches=session.branches)
+        self.cache.drop(tenant, [slots_key(session.id)])
+
+    def erase_user(self, tenant: str, user_id: str) -> Erasure:
+        """Erase a user. The tenant's cache is emptied, for it does not know whose texts it was made from."""
+        theirs = self.store.sessions(tenant, user_id=user_id, limit=1_000_000)
+        done = self.store.erase_user(tenant, user_id)
+        self.hot.clear(tenant, [session.id for session in theirs])
+        self.cache.clear(tenant)
+        return done
 
     def scorer_for(self, tenant: str) -> Scorer:
         """The scorer, remembering what it scored for the tenant unless it is as quick as looking that up."""

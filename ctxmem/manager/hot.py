@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
@@ -79,13 +79,19 @@ class HotStates:
         if any(not item.booked for item in live.items):
             self._cache.put(tenant, _cache_key(live.session.id, live.branch.number), _dump(live), ttl=_TTL_SECONDS)
 
-    def drop(self, tenant: str, session_id: str) -> int:
-        """Forget a session here and in the shared cache; returns the cache keys removed."""
+    def drop(self, tenant: str, session_id: str, *, branches: int = 1) -> int:
+        """Forget a session, which has so many branches, here and in the shared cache; returns the keys removed."""
         with self._lock:
             lives = self._sessions.pop((tenant, session_id), {})
             self._forget((tenant, session_id), lives)
-        numbers = range(max(lives, default=0) + 1)
+        numbers = range(max(branches, max(lives, default=0) + 1))
         return self._cache.drop(tenant, [_cache_key(session_id, number) for number in numbers])
+
+    def clear(self, tenant: str, session_ids: Iterable[str]) -> None:
+        """Forget sessions here."""
+        with self._lock:
+            for session_id in session_ids:
+                self._forget((tenant, session_id), self._sessions.pop((tenant, session_id), {}))
 
     def _forget(self, key: tuple[str, str], lives: Mapping[int, Live]) -> None:
         for live in lives.values():

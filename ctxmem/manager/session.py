@@ -110,8 +110,9 @@ class SessionView:
         head = self.head
         for own in self.scopes.sessions():
             self.manager.session(own).erase()
-        self.manager.engine.forget(self.manager.tenant, head.id)
-        return self.manager.engine.store.erase_session(self.manager.tenant, head.id)
+        done = self.manager.engine.store.erase_session(self.manager.tenant, head.id)
+        self.manager.engine.forget(self.manager.tenant, head)  # now that nothing can be loaded and kept again
+        return done
 
 
 def exported(event: Event) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from ctxmem import chat
 from ctxmem.errors import Conflict, InvalidInput, NotFound
 from ctxmem.ledger import Live, link, seed
-from ctxmem.manager.arrive import Arrival, Log, arrive, follow, fork, identity
+from ctxmem.manager.arrive import Arrival, Log, arrive, follow, fork, identity, owned
 from ctxmem.manager.build import Built
 from ctxmem.manager.calls import Appended, Call
 from ctxmem.manager.engine import Engine
@@ -218,7 +218,7 @@ class Writes:
     ) -> Appended:
         now = time.time()
         session = self.engine.hot.session(self.tenant, session_id)
-        session = session or Session(session_id, user_id=user_id, created_at=now)
+        session = owned(session, user_id) if session else Session(session_id, user_id=user_id, created_at=now)
         if expected is not None and expected != session.revision and key is None:
             raise Conflict(f"session {session_id!r} is at revision {session.revision}, not {expected}")
         live = self.engine.hot.load(self.tenant, session, session.branch)

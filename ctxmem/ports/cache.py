@@ -20,3 +20,7 @@ class Cache(Protocol):
     def drop(self, tenant: str, keys: Sequence[str]) -> int:
         """Forget the keys; returns how many were there."""
         ...
+
+    def clear(self, tenant: str) -> int:
+        """Forget all keys of the tenant; returns how many there were."""
+        ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, insert, select
 
@@ -39,12 +39,27 @@ def erase_session(connection: Connection, tenant: str, session_id: str) -> Erasu
 
 
 def erase_user(connection: Connection, tenant: str, user_id: str) -> Erasure:
-    """Erase all sessions of a user."""
+    """Erase all of a user: sessions, memories, documents, folders, jobs."""
     table = schema.sessions
     theirs = select(table.c.id).where(table.c.tenant == tenant, table.c.user_id == user_id)
     threads = select(checkpoints.c.session_id).where(checkpoints.c.tenant == tenant, checkpoints.c.user_id == user_id)
     found = list(connection.scalars(theirs.union(threads)))
+    found += _scopes(connection, tenant, found)
     return _erase(connection, tenant, f"user:{user_id}", found, user_id=user_id)
+
+
+def _scopes(connection: Connection, tenant: str, session_ids: Sequence[str]) -> Iterator[str]:
+    """Sessions of isolated scopes that nobody owns: they were opened before the session they serve had a user."""
+    table = schema.sessions
+    nobodys = select(table.c.id).where(table.c.tenant == tenant, table.c.user_id == "", table.c.id.contains("~f"))
+    theirs = set(session_ids)
+    for name in connection.scalars(nobodys):
+        before, _, after = name.partition("~f")
+        while after and before not in theirs:
+            step, _, after = after.partition("~f")
+            before = f"{before}~f{step}"
+        if after and all(step.isdigit() for step in after.split("~f")):
+            yield name
 
 
 def _erase(

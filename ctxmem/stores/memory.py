@@ -59,6 +59,10 @@ class MemoryCache(Cache):
         with self._lock:
             return sum(self._forget((tenant, key)) for key in keys)
 
+    def clear(self, tenant: str) -> int:
+        with self._lock:
+            return sum(self._forget(name) for name in [name for name in self._kept if name[0] == tenant])
+
     def _forget(self, name: _Key) -> bool:
         """Whether it was there."""
         found = self._kept.pop(name, None)

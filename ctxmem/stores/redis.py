@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import TypeVar, cast
 from urllib.parse import quote
 
@@ -27,6 +28,8 @@ FIRST_SILENCE = 2.0
 """Seconds before a server that is away is tried again."""
 LONGEST_SILENCE = 30.0
 """Seconds that the silence may grow to by doubling."""
+
+_SCANNED = 1000  # keys that the server looks at in one step of a scan
 
 
 class RedisCache(Cache):
@@ -66,6 +69,15 @@ class RedisCache(Cache):
         """Forget the keys, asking the server even when it is taken to be away: what is erased should not come back."""
         names = [_name(tenant, key) for key in keys]
         return self._ask(lambda: self._redis.unlink(*names), 0, always=True) if names else 0
+
+    def clear(self, tenant: str) -> int:
+        """Forget all keys of the tenant, asking the server even when it is taken to be away."""
+        return self._ask(lambda: self._cleared(_name(tenant, "*")), 0, always=True)
+
+    def _cleared(self, pattern: bytes) -> int:
+        """Unlink the keys that match, some at a time: one that is put meanwhile may be missed."""
+        found = self._redis.scan_iter(pattern, count=_SCANNED)
+        return sum(cast("int", self._redis.unlink(*some)) for some in iter(lambda: list(islice(found, _SCANNED)), []))
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -136,5 +148,5 @@ def _name(tenant: str, key: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _tag(tenant: str) -> bytes:
-    """The tenant without braces, so that no two tenants can ever make one name."""
+    """The tenant without braces or wildcards, so that no two tenants can ever make one name or pattern."""
     return quote(tenant, safe="", errors="surrogatepass").encode()

@@ -82,6 +82,17 @@ class TestCache:
         assert cache.get("t", "a") is None
         assert cache.drop("t", ["a"]) == cache.drop("t", []) == 0
 
+    def test_a_tenant_can_be_cleared(self, cache: Cache) -> None:
+        """Of any number of keys, and of its own alone, whatever its name looks like to a pattern."""
+        for key in range(2500):
+            cache.put("t*", f"k{key}", b"v", ttl=60)
+        cache.put("t", "k", b"v", ttl=60)
+        cache.put("tu", "k", b"v", ttl=60)
+        assert cache.clear("t*") == 2500
+        assert cache.get("t*", "k0") is None
+        assert (cache.get("t", "k"), cache.get("tu", "k")) == (b"v", b"v")
+        assert cache.clear("t*") == 0
+
     def test_tenants_have_their_own_keys(self, cache: Cache) -> None:
         """Equal keys of two tenants are two keys."""
         cache.put("t", "k", b"v", ttl=60)
@@ -107,7 +118,7 @@ class TestAway:
         for _ in range(5):
             cache.put("t", "k", b"v", ttl=60)
             assert cache.get("t", "k") is None
-            assert cache.drop("t", ["k"]) == 0
+            assert cache.drop("t", ["k"]) == cache.clear("t") == 0
         cache.close()
 
     def test_a_server_that_hangs_costs_one_timeout(self, valkey: EmbeddedValkey, shared: RedisCache) -> None:
@@ -151,6 +162,15 @@ class TestAway:
         assert shared.get("t", "k") is None
         os.kill(valkey.pid, signal.SIGCONT)
         assert shared.drop("t", ["k"]) == 1
+
+    def test_clearing_asks_it_too(self, valkey: EmbeddedValkey, shared: RedisCache) -> None:
+        """For the same reason."""
+        shared.put("t", "k", b"v", ttl=60)
+        assert valkey.pid is not None
+        os.kill(valkey.pid, signal.SIGSTOP)
+        assert shared.get("t", "k") is None
+        os.kill(valkey.pid, signal.SIGCONT)
+        assert shared.clear("t") == 1
 
     @pytest.mark.parametrize("url", ["", "nonsense", "http://localhost"])
     def test_a_url_that_is_none_is_refused_at_the_start(self, url: str) -> None:
