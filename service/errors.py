@@ -77,6 +77,12 @@ class UpstreamDown(UpstreamError):
     code = "upstream_unreachable"
 
 
+class WorkerDown(UpstreamDown):
+    """The local model's worker is not there now; it is being started again."""
+
+    code = "unavailable"
+
+
 class UpstreamSlow(UpstreamError):
     """The upstream did not answer in time."""
 
@@ -111,6 +117,7 @@ _TABLE: tuple[tuple[type[CtxmemError], int, str], ...] = (
     (BodyTimeout, 408, "invalid_request_error"),
     (Overloaded, 503, "server_error"),
     (UpstreamPaused, 503, "upstream_error"),
+    (WorkerDown, 503, "server_error"),
     (UpstreamSlow, 504, "upstream_error"),
     (UpstreamError, 502, "upstream_error"),
 )
@@ -145,7 +152,7 @@ def answer(error: CtxmemError) -> Answer:
     extra: list[tuple[bytes, bytes]] = []
     if status == 503:
         extra.append((b"retry-after", b"%d" % max(1, round(getattr(error, "retry_after", 1.0)))))
-    if isinstance(error, Overloaded | UpstreamPaused):
+    if isinstance(error, Overloaded | UpstreamPaused | WorkerDown):
         extra.append((b"x-should-retry", b"true"))
     if isinstance(error, BodyTooLarge | BodyTimeout):
         extra.append((b"connection", b"close"))

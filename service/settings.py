@@ -10,7 +10,6 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -19,6 +18,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
 from ctxmem.errors import ConfigError
+from ctxmem.hosts import is_loopback
 
 PREFIX = "CTXMEM_"
 LOCAL = "local"
@@ -218,14 +218,6 @@ def environment(values: Mapping[str, Any]) -> dict[str, str]:
 def told(name: Literal["database_url", "redis_url"]) -> str | None:
     """A setting that the parent process told in the environment; None without it."""
     return os.environ.get(PREFIX + name.upper()) or None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the address can be reached from this machine only."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _redacted(url: str) -> str:

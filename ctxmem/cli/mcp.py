@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from ipaddress import ip_address
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from ctxmem.cli import output
 from ctxmem.cli.options import Json, current
 from ctxmem.errors import InvalidInput
+from ctxmem.hosts import is_loopback
 
 
 def register(app: typer.Typer) -> None:
@@ -51,13 +51,6 @@ def _address(http: str) -> tuple[str, int]:
     host, _, port = http.rpartition(":")
     if not port.isdigit() or not 0 < int(port) < 65_536:
         raise InvalidInput(f"--http takes HOST:PORT, got {http!r}", param="http")
-    if host != "localhost" and not _is_loopback(host):
+    if not is_loopback(host):
         raise InvalidInput(f"{host!r} is open to other machines, and MCP asks for no key: use 127.0.0.1", param="http")
     return host, int(port)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from ctxmem.models import is_packaged, packaged
-from service.errors import UpstreamDown, UpstreamError, UpstreamSlow
+from service.errors import UpstreamDown, UpstreamError, UpstreamSlow, WorkerDown
 from service.settings import LOCAL, Settings, Upstream
 from service.upstream.breaker import Breaker
 
@@ -118,7 +118,7 @@ class UpstreamClient:
             body: bytes to send.
 
         Raises:
-            UpstreamDown: no connection, or it broke before the head.
+            UpstreamDown: no connection, or it broke before the head; `WorkerDown` where the upstream is our own worker.
             UpstreamSlow: no connection or no head in time.
             UpstreamPaused: the upstream failed too often just now.
         """
@@ -147,7 +147,8 @@ class UpstreamClient:
         except TimeoutError as error:
             raise UpstreamSlow(f"upstream {name} did not answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamDown(f"upstream {name} cannot be reached: {type(error).__name__}") from error
+            down = WorkerDown if self._socket else UpstreamDown
+            raise down(f"upstream {name} cannot be reached: {type(error).__name__}") from error
 
     async def _once(
         self, method: str, path: str, headers: list[tuple[str, str]], body: bytes | None

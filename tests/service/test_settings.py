@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ctxmem.errors import ConfigError
-from service.settings import Settings, Upstream, convert, is_loopback, load
+from ctxmem.hosts import is_loopback
+from service.settings import Settings, Upstream, convert, load
 
 UP = '{"name": "up", "base_url": "http://127.0.0.1:1/v1"}'
 
