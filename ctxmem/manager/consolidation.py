@@ -11,21 +11,23 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from ctxmem.compressors.mem1.apply import Turn
-from ctxmem.compressors.mem1.consolidate import Ahead, Consolidate, begun
+from ctxmem.compressors.mem1.consolidate import Ahead, Consolidate, begun, said
 from ctxmem.compressors.mem1.ladder import Updater
 from ctxmem.compressors.mem1.log import Change, after
 from ctxmem.compressors.mem1.state import LEAST_BOUND, State
+from ctxmem.compressors.pencil.fold import Fold
 from ctxmem.effects import drive
 from ctxmem.errors import NotFound
 from ctxmem.job import Claim, Job, job
-from ctxmem.ledger import Live, LiveItem
+from ctxmem.ledger import Live
 from ctxmem.manager import ContextManager
 from ctxmem.manager.states import ahead_of, record
+from ctxmem.plan import ContextPlan, layout, owner
 from ctxmem.policy import LOW
 from ctxmem.ports import Complete, Counter
 from ctxmem.records import RequestRecord
 from ctxmem.runner import Note
-from ctxmem.types import Scope
+from ctxmem.types import UNLIMITED, Scope, Segment
 
 KIND = "consolidate"
 POLICIES = ("mem1",)
@@ -81,16 +83,17 @@ class Consolidation:
         scope = Scope(
             manager.tenant, live.session.id, live.session.user_id, live.branch.number, depth=live.branch.depth
         )
-        messages = (item.message for item in live.items)
+        messages = [item.message for item in live.items]
         shown = next(((message.id, message.text) for message in messages if message.kind == "state"), None)
         before = begun(ahead_of(manager.engine.store, scope), shown)
-        new = [item for item in _old(live.items) if item.message.id not in before.covers]
+        plan = layout(messages, UNLIMITED, count)
+        new = said(segment for segment in _old(plan) if owner(segment) not in before.covers)
         if not new:
             return None
         state = replace(before.state, bound=bound)
-        for turns in _batches(_turns(new), count):
+        for turns in _batches(new, count):
             state = self._updated(state, turns, count)
-        return Ahead(state, before.covers | {item.message.id for item in new})
+        return Ahead(state, before.covers | {turn.id for turn in new})
 
     def _updated(self, state: State, turns: Sequence[Turn], count: Counter) -> State:
         updater = Updater(ask=self.complete is not None)
@@ -106,19 +109,16 @@ def _after(state: State, changes: Sequence[Change]) -> State:
     return state
 
 
-def _old(items: Sequence[LiveItem]) -> list[LiveItem]:
-    """What an epoch may consolidate: what was said, and answers of scopes, before the newest user message."""
-    said = [item for item in items if not item.header and item.message.kind in (None, "fold")]
-    last = max((at for at, item in enumerate(said) if item.message.role == "user"), default=0)
-    return said[:last]
+def _old(plan: ContextPlan) -> list[Segment]:
+    """What stands before the newest user message, as an epoch would find it.
 
-
-def _turns(items: Sequence[LiveItem]) -> tuple[Turn, ...]:
-    return tuple(
-        Turn(item.message.id, role if role in ("user", "assistant") else "tool", item.message.readable, at)
-        for at, item in enumerate(items)
-        for role in (item.message.role,)
-    )
+    An epoch folds scopes that have ended before it consolidates. So their inside is left out here: it will leave soon,
+    and what they came to is read once it has taken its place.
+    """
+    folding = Fold().ended_now(plan)
+    pinned = (at for at, s in enumerate(plan.segments) if s.pinned and s.kind not in ("system", "scope"))
+    newest = next(pinned, 0)
+    return [segment for segment in plan.segments[:newest] if not segment.pinned and segment.id not in folding]
 
 
 def _batches(turns: Sequence[Turn], count: Counter) -> Iterator[tuple[Turn, ...]]:

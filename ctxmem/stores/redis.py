@@ -77,7 +77,10 @@ class RedisCache(Cache):
     def _cleared(self, pattern: bytes) -> int:
         """Unlink the keys that match, some at a time: one that is put meanwhile may be missed."""
         found = self._redis.scan_iter(pattern, count=_SCANNED)
-        return sum(cast("int", self._redis.unlink(*some)) for some in iter(lambda: list(islice(found, _SCANNED)), []))
+        gone = 0
+        while some := list(islice(found, _SCANNED)):
+            gone += self._redis.unlink(*some)
+        return gone
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -27,7 +27,7 @@ class Turn:
 
     Attributes:
         id: event id, the handle that recalls it.
-        role: user, assistant, tool or obs.
+        role: user, assistant, tool or obs; answer for what a subtask came to.
         text: what was said.
         at: position in the session, from 0.
     """

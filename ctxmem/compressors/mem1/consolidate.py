@@ -8,7 +8,7 @@ reads it back from there, so its history is the log's, and a fork of the session
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import cast
@@ -116,7 +116,7 @@ class Consolidate:
         """The state to go on from, and the turns that it does not know yet."""
         shown = next(((owner(segment), segment.text) for segment in going if segment.kind == "state"), None)
         before = begun(self.ahead(plan.scope), shown)
-        return before.state, _turns([segment for segment in going if owner(segment) not in before.covers])
+        return before.state, said(segment for segment in going if owner(segment) not in before.covers)
 
 
 def read(text: str) -> State:
@@ -161,14 +161,21 @@ def _oldest(plan: ContextPlan, tokens: int) -> list[Segment]:
     return going
 
 
-def _turns(segments: Sequence[Segment]) -> tuple[Turn, ...]:
-    """What was said in them, message by message; of what ctxmem put in only answers of scopes are a source."""
-    return tuple(_said(segments))
+def said(segments: Iterable[Segment]) -> tuple[Turn, ...]:
+    """What was said in segments, message by message, for whoever brings a state up to date.
+
+    Of what ctxmem put in, answers of scopes alone are a source: a scope that has folded is read as its answer, which
+    is a model's word and never the user's.
+    """
+    told = (segment for segment in segments if segment.kind not in ("state", "retrieved", "scope", "opaque"))
+    messages = [list(group) for _, group in groupby(told, key=owner)]
+    return tuple(
+        Turn(owner(pieces[0]), _role(pieces[0]), "\n".join(piece.text for piece in pieces), at)
+        for at, pieces in enumerate(messages)
+    )
 
 
-def _said(segments: Sequence[Segment]) -> Iterator[Turn]:
-    told = [segment for segment in segments if segment.kind not in ("state", "retrieved", "scope", "opaque")]
-    for at, (name, group) in enumerate(groupby(told, key=owner)):
-        pieces = list(group)
-        role = pieces[0].role if pieces[0].role in ("user", "assistant") else "tool"
-        yield Turn(name, role, "\n".join(piece.text for piece in pieces), at)
+def _role(segment: Segment) -> str:
+    if segment.kind == "fold":
+        return "answer"
+    return segment.role if segment.role in ("user", "assistant") else "tool"

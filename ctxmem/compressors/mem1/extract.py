@@ -31,7 +31,7 @@ _ARTIFACT = re.compile(
     r"https?://[^\s\"'<>)\]},]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+|(?:[\w.-]+)?/(?:[\w.-]+/)*[\w.-]+|"
     r"[#$€£]?\b(?=[\w-]*\d)[A-Za-z_]+[\w-]*|\b\d[\d.,:/-]*\w*|\b[A-Za-z]+_[\w]+"
 )
-_ROLES = {"user": 1.0, "obs": 0.4, "tool": 0.4, "assistant": 0.2}
+_ROLES = {"user": 1.0, "answer": 1.0, "obs": 0.4, "tool": 0.4, "assistant": 0.2}
 _LONGEST = 60
 MOST_ARTIFACTS = 24
 
@@ -68,12 +68,12 @@ def extract(state: State, turns: Sequence[Turn], count: Counter, *, room: int | 
 
 
 def _op(sentence: Sentence) -> Op:
-    by_user = sentence.turn.role == "user"
-    bound = by_user and bool(_CONSTRAINT.search(sentence.text))
-    who = "user: " if by_user and not sentence.text.lower().startswith("user:") else ""
-    return Op(
-        "add", "facts", text=who + sentence.text, prio=2 if bound else 1 if by_user else 0, src=(sentence.turn.id,)
-    )
+    role, text = sentence.turn.role, sentence.text
+    bound = role == "user" and bool(_CONSTRAINT.search(text))
+    claims = text.lower().startswith("user:")  # who is no user may not pass for one
+    who = f"{role}: " if (role == "user") != claims else ""
+    prio = 2 if bound else 1 if role in ("user", "answer") else 0
+    return Op("add", "facts", text=who + text, prio=prio, src=(sentence.turn.id,))
 
 
 def _ranked(state: State, turns: Sequence[Turn], count: Counter) -> list[Sentence]:
