@@ -1,13 +1,21 @@
 """ctxmem: a context manager between applications and LLMs.
 
 `ContextManager` keeps sessions whole and builds each call's context under an exact token budget; `wrap` puts it under
-an OpenAI or Anthropic client. `compress`, `compress_prompt`, `count_tokens`, `rerank` and `compressed_lm` are its
-stateless helpers. Importing this package loads nothing but the standard library.
+an OpenAI or Anthropic client. Its stateless helpers are `compress`, `compress_prompt`, `count_tokens`, `rerank`,
+`scorer_pool` and `compressed_lm`. Importing this package loads nothing but the standard library.
 """
 
 from ctxmem.agents.wrap import wrap
 from ctxmem.manager import Appended, Call, ContextManager, Prepared, Replay, SessionView
-from ctxmem.stateless import compress, compress_prompt, compressed_lm, count_tokens, rerank, selective_context
+from ctxmem.stateless import (
+    compress,
+    compress_prompt,
+    compressed_lm,
+    count_tokens,
+    rerank,
+    scorer_pool,
+    selective_context,
+)
 from ctxmem.types import Budget, Decision, Item, Message, Part, Receipt, Segment
 
 __version__ = "0.1.0"
@@ -31,6 +39,7 @@ __all__ = [
     "compressed_lm",
     "count_tokens",
     "rerank",
+    "scorer_pool",
     "selective_context",
     "wrap",
 ]

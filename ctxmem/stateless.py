@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ctxmem.compressors.paper import Published
     from ctxmem.compressors.units import UnitName
     from ctxmem.lm.ccm.compressed import CompressedLM
+    from ctxmem.lm.pool import ScorerPool
     from ctxmem.lm.rerank.reranker import Ranking, Reranker
     from ctxmem.ports import Embedder
 
@@ -190,6 +191,28 @@ def _reranker(model: str) -> Reranker:
     from ctxmem.lm.rerank.reranker import Reranker
 
     return Reranker.load(model)
+
+
+def scorer_pool(model: str = "smollm2", *, processes: int | None = None) -> ScorerPool:
+    """A scorer in several processes of one torch thread each: `compress(text, scorer=pool)`, for long texts and many.
+
+    Close it, or use it in a `with` block. As with all processes of Python's that are spawned, a program's main module
+    must do nothing on import: start it under `if __name__ == "__main__"`.
+
+    Args:
+        model: a packaged model, a folder or a hub id.
+        processes: how many, each of which holds the model; one per core by default.
+
+    Raises:
+        InvalidInput: there is to be no process.
+        ModelError: the model, or what it runs on, is missing.
+    """
+    try:
+        from ctxmem.lm.pool import ScorerPool
+    except ImportError as error:
+        raise ModelError('a scorer pool needs torch and transformers: pip install "ctxmem[models]"') from error
+    _counter(model)  # writes a packaged model's tokenizer
+    return ScorerPool(model, processes=processes)
 
 
 def compressed_lm(model: str = "smollm2", *, adapter: Path | None = None, threads: int = 1) -> CompressedLM:

@@ -27,6 +27,9 @@ from ctxmem.ports import TokenScores
 WINDOW = 1024
 OVERLAP = 256
 BATCH_POSITIONS = 1024
+Share = tuple[int, int]
+"""Which part of how many: (0, 2) is the first half."""
+WHOLE: Share = (0, 1)
 _SMOOTHING = 0.3
 _CALIBRATION = 96
 
@@ -86,15 +89,20 @@ class CausalLM:
         """Estimated seconds that scoring the texts takes, from the measured speed."""
         return self._positions(self.tokenizer.encode(texts)) / self._rate
 
-    def score(self, texts: Sequence[str], *, deadline: float | None = None) -> list[TokenScores]:
+    def score(self, texts: Sequence[str], *, deadline: float | None = None, share: Share = WHOLE) -> list[TokenScores]:
         """Score each text on its own, every token in the context of all before it in its window.
+
+        Args:
+            texts: what to score.
+            deadline: seconds from now.
+            share: the part of the windows that is read; the others' tokens have score 0.
 
         Raises:
             Unavailable: the scores would not be there within `deadline` seconds.
             ModelError: the model gives no number for any token of a batch.
         """
         end = math.inf if deadline is None else time.monotonic() + deadline
-        steps = self.scoring(texts)
+        steps = self.scoring(texts, share=share)
         while True:
             try:
                 needed = next(steps)
@@ -104,13 +112,14 @@ class CausalLM:
             if time.monotonic() + needed > end:
                 raise Unavailable(f"scoring takes about {needed:.2f} s more than its deadline of {deadline} s leaves")
 
-    def scoring(self, texts: Sequence[str]) -> Generator[float, None, list[TokenScores]]:
+    def scoring(self, texts: Sequence[str], *, share: Share = WHOLE) -> Generator[float, None, list[TokenScores]]:
         """Score in steps: yields, before each batch, the seconds it is likely to take. Closing it stops the work."""
         encodings = self.tokenizer.encode(texts)
         ids = [encoding.ids for encoding in encodings]
         nats = [[0.0] * len(tokens) for tokens in ids]
         cut = rows([len(tokens) for tokens in ids], window=self._span, overlap=min(OVERLAP, self._span // 4))
-        for batch in batches(cut, positions=BATCH_POSITIONS):
+        dealt = sorted(cut, key=lambda row: -row.length)[share[0] :: share[1]]
+        for batch in batches(dealt, positions=BATCH_POSITIONS):
             yield len(batch) * batch[0].length / self._rate
             scores = self._read(batch, ids)
             for row, place in fresh_slices(batch):
