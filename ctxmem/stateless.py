@@ -215,12 +215,12 @@ def scorer_pool(model: str = "smollm2", *, processes: int | None = None) -> Scor
     return ScorerPool(model, processes=processes)
 
 
-def compressed_lm(model: str = "smollm2", *, adapter: Path | None = None, threads: int = 1) -> CompressedLM:
+def compressed_lm(model: str = "smollm2", *, adapter: str | Path | None = None, threads: int = 1) -> CompressedLM:
     """A local chat model whose past is a compressed memory.
 
     Args:
         model: a packaged model, a folder or a hub id.
-        adapter: a folder that `ctxmem train ccm` wrote; the shipped one by default.
+        adapter: a folder that `ctxmem train ccm` wrote, or a hub id; the shipped one by default.
         threads: torch threads of this whole process.
 
     Raises:

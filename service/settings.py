@@ -100,6 +100,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         keys_file: file of `tenant:key` lines; None for local mode.
         policy: policy of requests that name none.
         model: local language model and scorer: packaged name, hub id or path; empty for none.
+        adapter: adapter of compressed memory for the model: hub id or path; empty for the one that ships.
         embedder: model that makes the vectors of documents: packaged name, hub id or path.
         state_model: model of an upstream that writes states after answers under the policy `mem1`; empty to have them
             extracted at the epoch, without a model.
@@ -121,6 +122,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     keys_file: Path | None = None
     policy: str = "balanced"
     model: str = "smollm2"
+    adapter: str = ""
     embedder: str = "minilm"
     state_model: str = ""
     deadline_ms: Count = 150

@@ -196,7 +196,7 @@ def _children(settings: Settings) -> list[Runnable]:
 def _worker(settings: Settings, redis_url: str) -> Child:
     argv = [sys.executable, "-m", "service.worker", "--socket", str(settings.worker_socket)]
     argv += ["--model", settings.model, "--cache-dir", str(settings.cache_dir)]
-    argv += ["--embedder", settings.embedder]
+    argv += ["--adapter", settings.adapter, "--embedder", settings.embedder]
     told = environment({"database_url": settings.database_url, "redis_url": redis_url})
     return Child("model worker", argv, environment=told, grace=WORKER_GRACE)
 

@@ -51,7 +51,10 @@ def model_folder(name: str, *, cache_dir: Path | None = None, progress: Progress
         return folder
     if name and folder.is_dir():
         raise ModelError(f"{folder} holds no config.json, so it is no model folder")
-    return _fetched(name)
+    if not is_hub_id(name):
+        known = ", ".join(model.name for model in models.PACKAGED)
+        raise ModelError(f"no model {name!r}: give a packaged name ({known}), a model folder or a hub id")
+    return from_hub(name)
 
 
 def convert_once(gguf: Path, folder: Path, progress: Progress | None = None) -> None:
@@ -133,17 +136,24 @@ def loading_alone() -> Iterator[None]:
                 logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _fetched(name: str) -> Path:
-    """A hub model's folder in the hub client's own cache, downloaded when it is not there."""
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be that of a repository on the hub, as `owner/name`."""
+    return name.count("/") == 1 and not name.startswith(("/", ".", "~"))
+
+
+def from_hub(name: str) -> Path:
+    """The folder of a repository in the hub client's own cache, downloaded when it is not there.
+
+    Raises:
+        ModelError: it is neither there nor on the hub, or the hub cannot be reached.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    known = ", ".join(model.name for model in models.PACKAGED)
-    if name.count("/") != 1 or name.startswith(("/", ".", "~")):
-        raise ModelError(f"no model {name!r}: give a packaged name ({known}), a model folder or a hub id")
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, OSError, ValueError) as error:
+        known = ", ".join(model.name for model in models.PACKAGED)
         raise ModelError(f"cannot fetch {name!r} from the hub: {error}; packaged models: {known}") from error
 
 

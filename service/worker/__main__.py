@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     listening = _tcp(asked.port) if asked.socket is None else _unix(asked.socket)
     config = uvicorn.Config(
-        create_app(asked.model, cache_dir=asked.cache_dir, documents=_documents(asked)),
+        create_app(asked.model, adapter=asked.adapter, cache_dir=asked.cache_dir, documents=_documents(asked)),
         log_level="warning",
         access_log=False,
         timeout_keep_alive=IDLE,
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--port", type=int, help="loopback port to listen on instead")
     parser.add_argument("--model", default="smollm2", help="packaged name, folder or hub id")
     parser.add_argument("--cache-dir", type=Path, default=None, help="folder of converted models")
+    parser.add_argument("--adapter", default="", help="folder or hub id; empty for the one that ships")
     parser.add_argument("--embedder", default="minilm", help="packaged name, folder or hub id")
     return parser
 

@@ -53,10 +53,11 @@ class Found:
 class Memories:
     """Memories of one language model, all work on which is done in turns."""
 
-    def __init__(self, store: Callable[[], SlotStore], cache: Callable[[], Cache]) -> None:
-        """Say where memories are kept; nothing is opened before the first is asked for."""
+    def __init__(self, store: Callable[[], SlotStore], cache: Callable[[], Cache], *, adapter: str = "") -> None:
+        """Say where memories are kept, and what makes them; nothing is opened before the first is asked for."""
         self._store = store
         self._cache = cache
+        self._adapter = adapter
         self._making: dict[SlotName, asyncio.Task[None]] = {}
         self._opened: SessionMemories | None = None
 
@@ -90,9 +91,9 @@ class Memories:
 
     def _found(self, name: SlotName, lm: CausalLM) -> tuple[SessionMemories, Memory | None]:
         """Look up in the compute thread; the first time, hook the adapter into the model and open the store."""
-        from ctxmem.lm.ccm.compressed import CompressedLM
+        from ctxmem.lm.ccm.compressed import ADAPTER, CompressedLM
         from ctxmem.lm.ccm.sessions import SessionMemories
 
         if self._opened is None:
-            self._opened = SessionMemories(CompressedLM(lm), self._store(), self._cache())
+            self._opened = SessionMemories(CompressedLM(lm, self._adapter or ADAPTER), self._store(), self._cache())
         return self._opened, self._opened.find(name)

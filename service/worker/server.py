@@ -34,16 +34,19 @@ Asked = TypeVar("Asked", CountRequest, ScoreRequest)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def create_app(model: str, *, cache_dir: Path | None = None, documents: Documents | None = None) -> Starlette:
+def create_app(
+    model: str, *, adapter: str = "", cache_dir: Path | None = None, documents: Documents | None = None
+) -> Starlette:
     """The worker's app, which loads the language model (packaged name, folder or hub id) once it starts.
 
     Args:
         model: the language model.
+        adapter: of its compressed memories, by folder or hub id; empty for the one that ships.
         cache_dir: where converted models are kept.
         documents: the library; one without a database by default, which embeds and no more.
     """
     library = documents or Documents(None, cache_dir=cache_dir)
-    engine = Engine(model, cache_dir=cache_dir, memories=_memories(library))
+    engine = Engine(model, cache_dir=cache_dir, memories=_memories(library, adapter))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -76,9 +79,9 @@ def create_app(model: str, *, cache_dir: Path | None = None, documents: Document
     return Starlette(routes=[*routes, *_asking(library)], lifespan=lifespan, exception_handlers={CtxmemError: _refused})
 
 
-def _memories(library: Documents) -> Memories:
+def _memories(library: Documents, adapter: str) -> Memories:
     """Compressed memories in the library's database, with a copy in the cache that the environment names."""
-    return Memories(lambda: library.store.slots, lambda: cache_at(settings.told("redis_url")))
+    return Memories(lambda: library.store.slots, lambda: cache_at(settings.told("redis_url")), adapter=adapter)
 
 
 def _asking(library: Documents) -> list[Route]:

@@ -59,8 +59,12 @@ class CompressedLM:
         model: it with the adapter.
     """
 
-    def __init__(self, lm: CausalLM, adapter: Path = ADAPTER) -> None:
+    def __init__(self, lm: CausalLM, adapter: str | Path = ADAPTER) -> None:
         """Hook an adapter into a loaded model.
+
+        Args:
+            lm: the base.
+            adapter: a folder that `ctxmem train ccm` wrote, or a hub id; the shipped one by default.
 
         Raises:
             ModelError: the adapter is missing, damaged or for another base, or the model does not speak ChatML.
@@ -73,13 +77,13 @@ class CompressedLM:
 
     @classmethod
     def load(
-        cls, name: str = "smollm2", *, adapter: Path = ADAPTER, cache_dir: Path | None = None, threads: int = 1
+        cls, name: str = "smollm2", *, adapter: str | Path = ADAPTER, cache_dir: Path | None = None, threads: int = 1
     ) -> CompressedLM:
         """Load a model and its adapter.
 
         Args:
             name: a packaged model, a folder, or a hub id.
-            adapter: a folder that `ctxmem train ccm` wrote; the shipped one by default.
+            adapter: a folder that `ctxmem train ccm` wrote, or a hub id; the shipped one by default.
             cache_dir: where converted models are kept.
             threads: torch threads of this whole process.
 

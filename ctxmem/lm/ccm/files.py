@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from ctxmem.errors import ModelError
 from ctxmem.lm.causal import fingerprint
 from ctxmem.lm.ccm.adapter import PROJECTIONS, Adapter, LowRank
+from ctxmem.lm.loading import from_hub, is_hub_id
 
 CONFIG = "ccm_config.json"
 TOKENS = "ccm_tokens.safetensors"
@@ -70,12 +71,17 @@ def save_adapter(adapter: Adapter, model: PreTrainedModel, folder: Path, *, sink
         (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def load_adapter(folder: Path, model: PreTrainedModel) -> tuple[Adapter, int]:
+def load_adapter(name: str | Path, model: PreTrainedModel) -> tuple[Adapter, int]:
     """Hook a stored adapter into its base; returns it and the sink token.
+
+    Args:
+        name: a folder, or the hub id of a repository with the same files, which may stand after `hf:`.
+        model: the base.
 
     Raises:
         ModelError: it is missing, damaged, of a later format, or made for another base.
     """
+    folder = _folder(name)
     config = _config(folder)
     if config["base"] != fingerprint(model, number_format=False):
         raise ModelError(f"the adapter in {folder} was trained for another base model")
@@ -90,6 +96,12 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> tuple[Adapter, int]:
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise ModelError(f"the adapter in {folder} cannot be read: {error}") from error
     return adapter.requires_grad_(requires_grad=False), config["sink"]
+
+
+def _folder(name: str | Path) -> Path:
+    told = str(name).removeprefix("hf:")
+    folder = Path(told).expanduser()
+    return from_hub(told) if isinstance(name, str) and is_hub_id(told) and not folder.is_dir() else folder
 
 
 def _named(adapter: Adapter) -> dict[str, Tensor]:

@@ -20,19 +20,19 @@ from ctxmem.tokens.resolve import counter_for
 END = "<|im_end|>"
 
 
-def byte_tokens() -> Tokenizer:
-    """One token per byte, and the control tokens `<|endoftext|>` and `<|im_end|>`."""
+def byte_tokens(start: str = "<|endoftext|>") -> Tokenizer:
+    """One token per byte, and the control tokens `start` and `<|im_end|>`."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     fast = Tokenizer(models.BPE(vocab={char: id for id, char in enumerate(alphabet)}, merges=[]))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()
-    fast.add_special_tokens([AddedToken("<|endoftext|>", special=True), AddedToken(END, special=True)])
+    fast.add_special_tokens([AddedToken(start, special=True), AddedToken(END, special=True)])
     return fast
 
 
-def byte_tokenizer() -> TextTokenizer:
+def byte_tokenizer(start: str = "<|endoftext|>") -> TextTokenizer:
     """`byte_tokens` for a model that is loaded."""
-    return TextTokenizer(PreTrainedTokenizerFast(tokenizer_object=byte_tokens()))
+    return TextTokenizer(PreTrainedTokenizerFast(tokenizer_object=byte_tokens(start)))
 
 
 def random_model(*, seed: int = 0, window: int = 4096) -> LlamaForCausalLM:

@@ -53,6 +53,21 @@ class TestFiles:
             plain = random_model()(input_ids=ids).logits
             assert torch.equal(PeftModel.from_pretrained(random_model(), folder)(input_ids=ids).logits, plain)
 
+    def test_a_repository_on_the_hub_has_the_same_files(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Asked for by its id, with or without `hf:`; one that cannot be had is named."""
+        asked: list[str] = []
+
+        def fetched(name: str, **options: object) -> str:
+            asked.append(name)
+            return str(folder)
+
+        with pytest.raises(ModelError, match="me/mine"):
+            load_adapter("me/mine", random_model())
+        monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+        for name in ("me/mine", "hf:me/mine"):
+            assert load_adapter(name, random_model())[1] == SINK
+        assert asked == ["me/mine"] * 2
+
     @pytest.mark.parametrize("name", ["ccm_config.json", "adapter_model.safetensors", "ccm_tokens.safetensors"])
     @pytest.mark.parametrize("content", [b"", b'{"format": 1}', None])
     def test_damage_is_noticed(self, folder: Path, name: str, content: bytes | None) -> None:
