@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 from transformers import DynamicCache
 
+from bench.kvmemory.skip import skipped
 from ctxmem.lm.causal import CausalLM
 from ctxmem.lm.ccm.adapter import Adapter
 from ctxmem.lm.ccm.files import load_adapter
@@ -58,7 +59,14 @@ class Ways:
 
     def all(self) -> dict[str, Way]:
         """Every way, all but the first two within `tokens` positions per step behind the sink."""
-        return {"no context": self.none, "full context": self.full, **self.training_free(), **self.memories()}
+        return {
+            "no context": self.none,
+            "full context": self.full,
+            **self.training_free(),
+            **self.memories(),
+            "CCM-concat, paper's positions": lambda steps: self.skipping(steps, CONCAT, self.tokens),
+            "CCM-merge, paper's positions": lambda steps: self.skipping(steps, Update("merge"), MERGED),
+        }
 
     def training_free(self) -> dict[str, Way]:
         """What needs no training."""
@@ -96,6 +104,11 @@ class Ways:
         for ids in steps:
             memory = model.compress(memory, ids)
         return Left(model.cache(memory), 1 + memory.slots, memory.slots)
+
+    def skipping(self, steps: Steps, update: Update, tokens: int) -> Left:
+        """The same adapter's memory at the positions of the paper, which it was not trained with."""
+        cache, position = skipped(self.trained, steps, update, tokens=tokens)
+        return Left(cache, position, cache.get_seq_length() - 1)
 
     def losses(self, left: Left, texts: Steps) -> list[Tensor]:
         """Nats of each token but the first of each text, all read side by side behind what is left."""
