@@ -48,14 +48,6 @@ def create_app(
     library = documents or Documents(None, cache_dir=cache_dir)
     engine = Engine(model, cache_dir=cache_dir, memories=_memories(library, adapter))
 
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        engine.start()
-        library.start()
-        yield
-        library.close()
-        engine.close()
-
     async def count(request: Request) -> Response:
         return _packed(await asyncio.to_thread(_count, engine, _decoded(await request.body(), CountRequest)))
 
@@ -76,7 +68,21 @@ def create_app(
         Route("/v1/models", models),
         Route("/v1/chat/completions", Completions(engine), methods=["POST"]),
     ]
-    return Starlette(routes=[*routes, *_asking(library)], lifespan=lifespan, exception_handlers={CtxmemError: _refused})
+    return Starlette(
+        routes=[*routes, *_asking(library)],
+        lifespan=lambda app: _open(engine, library),
+        exception_handlers={CtxmemError: _refused},
+    )
+
+
+@asynccontextmanager
+async def _open(engine: Engine, library: Documents) -> AsyncIterator[None]:
+    """Both at work from the app's start to its end."""
+    engine.start()
+    library.start()
+    yield
+    library.close()
+    engine.close()
 
 
 def _memories(library: Documents, adapter: str) -> Memories:
