@@ -18,6 +18,9 @@ from typing import Any
 WORDS = 900
 """Words of a window cut out of a long document."""
 
+REPORTED = {"squad": 12, "hotpotqa": 30, "qmsum": 20, "leval": 20, "mtrag": 30, "locomo": 16}
+"""Cases of each set that figures are reported of; nothing was chosen by them. What two cores read in an hour."""
+
 _SEED = 7
 _EXTRACTIVE = ("natural_question", "multidoc_qa", "scientific_qa", "legal_contract_qa")
 _WORD = re.compile(r"\w+")
@@ -62,19 +65,20 @@ def folder() -> Path:
     return Path(os.environ.get("CTXMEM_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 
 
-def load(name: str, limit: int) -> list[Case]:
+def load(name: str, limit: int, *, dev: bool = False) -> list[Case]:
     """Cases of a set, the same ones each time.
 
     Args:
         name: one of `SETS`.
         limit: most cases.
+        dev: those that the library's rules were chosen on; they are never among the first `REPORTED`.
 
     Raises:
         FileNotFoundError: the set is not in the folder.
     """
     found = list(SETS[name]())
     random.Random(_SEED).shuffle(found)
-    return found[:limit]
+    return found[REPORTED[name] if dev else 0 :][:limit]
 
 
 def plain(text: str) -> str:

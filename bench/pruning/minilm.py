@@ -21,7 +21,7 @@ class MiniLM:
     """The encoder, and the vectors it has worked out.
 
     Attributes:
-        known: by text, its vector of length 1.
+        known: by text without whitespace around it, its vector of length 1.
         model: once loaded.
         tokenizer: once loaded.
     """
@@ -32,6 +32,7 @@ class MiniLM:
 
     def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
         """(texts, 384) float32, each row of length 1: the mean over the tokens, as the model was trained."""
+        texts = [text.strip() for text in texts]
         missing = sorted({text for text in texts if text not in self.known}, key=len)
         for at in range(0, len(missing), _BATCH):
             some = missing[at : at + _BATCH]

@@ -36,7 +36,11 @@ _CAPITAL = r"[A-Z][\w'’-]+"
 _LINK = r"[^\S\n]+(?:of|the|de|von|van|and|&)"
 _JSON_TRIES = 64
 _DENSE_TAGS = 6
+_PROSE_TAGS = frozenset("blockquote br dd div dl dt em h1 h2 h3 h4 h5 h6 li ol p span strong sub sup ul".split())
 _PROSE_PER_TAG = 60
+_APART = 400
+"""Characters between two tags that make one piece of data no more."""
+
 
 ATOMS = (
     ("blob", 0.25, r"[A-Za-z0-9+/=_-]{64,}"),
@@ -141,16 +145,29 @@ def _json_blocks(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _tags(text: str) -> Iterator[tuple[int, int]]:
-    """Whole elements where tags are dense, as in data; else the tags alone, as around prose."""
+    """Whole elements where tags are dense, as in data; else the tags alone, as around prose.
+
+    Paragraphs and list items are prose however many there are.
+    """
     tags = list(_TAG.finditer(text))
-    spans = [match.span() for match in tags]
     names = {match[2] for match in tags if match[1]}
-    if len(tags) < _DENSE_TAGS or not names:
-        return (span for span, match in zip(spans, tags, strict=True) if match[2] in names)
-    inside = spans[-1][1] - spans[0][0] - sum(end - start for start, end in spans)
-    if inside <= _PROSE_PER_TAG * len(tags):
-        return iter([(spans[0][0], spans[-1][1])])
-    return iter(spans)
+    yield from (match.span() for match in tags if match[2] in names)
+    run: list[re.Match[str]] = []
+    for match in [tag for tag in tags if tag[2].lower() not in _PROSE_TAGS]:
+        if run and match.start() - run[-1].end() > _APART:
+            yield from _dense(run, names)
+            run = []
+        run.append(match)
+    yield from _dense(run, names)
+
+
+def _dense(run: list[re.Match[str]], names: set[str]) -> Iterator[tuple[int, int]]:
+    """All that neighbouring tags hold, if that is little for so many tags."""
+    if len(run) < _DENSE_TAGS or not any(match[2] in names for match in run):
+        return
+    start, end = run[0].start(), run[-1].end()
+    if end - start - sum(len(match[0]) for match in run) <= _PROSE_PER_TAG * len(run):
+        yield start, end
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -43,6 +43,21 @@ def test_hard_spans_are_found_by_structure(text, expected):
     assert hard(text) == expected
 
 
+def test_paragraphs_and_list_items_are_prose():
+    """However many there are their words may go and their tags stay; the rows of a table stay whole."""
+    page = "<P> Paris is old . </P> <Ul> " + "<Li> A river , and a bridge . </Li> " * 20 + "</Ul>"
+    assert {page[span.start : span.end] for span in protect.hard(page)} == {
+        "<P>",
+        "</P>",
+        "<Ul>",
+        "<Li>",
+        "</Li>",
+        "</Ul>",
+    }
+    table = "<Table> " + "<Tr> <Td> 1 </Td> <Td> Bern </Td> </Tr> " * 4 + "</Table>"
+    assert [text for text in hard(f"{table} {page} {table}") if "Bern" in text] == [table, table]
+
+
 def test_tags_around_prose_stay_and_the_prose_does_not():
     """A document wrapped in a tag can still be shortened."""
     prose = "A long account of what happened that day, told at length and without haste. " * 3
