@@ -25,6 +25,7 @@ _DIFF = re.compile(r"^(?:diff --git |@@ -\d)", re.M)
 _CODE_SHARE = 0.3
 _DIGITS = re.compile(r"\d+")
 _MANY_LINES = 8
+_SPEAKER = re.compile(r"[A-Z][\w.'’-]*(?: [A-Z][\w.'’-]*){0,3}:\s")
 
 
 def kind(text: str) -> Content:
@@ -55,7 +56,10 @@ def _share(lines: list[str], pattern: re.Pattern[str]) -> float:
 
 
 def _repetitive(lines: list[str]) -> bool:
-    """Whether most lines open like at least two others, numbers aside: the output of a tool at work."""
-    openings = [" ".join(_DIGITS.sub("0", line).split()[:2]) for line in lines]
+    """Whether most lines open like at least two others, numbers aside: the output of a tool at work.
+
+    Who speaks in a transcript does not count: what is said after the name is prose.
+    """
+    openings = [" ".join(_DIGITS.sub("0", _SPEAKER.sub("", line)).split()[:2]) for line in lines]
     tally = Tally(openings)
     return len(lines) >= _MANY_LINES and sum(tally[opening] > 2 for opening in openings) > len(lines) / 2

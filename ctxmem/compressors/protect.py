@@ -36,7 +36,7 @@ _CAPITAL = r"[A-Z][\w'’-]+"
 _LINK = r"[^\S\n]+(?:of|the|de|von|van|and|&)"
 _JSON_TRIES = 64
 _DENSE_TAGS = 6
-_PROSE_TAGS = frozenset("blockquote br dd div dl dt em h1 h2 h3 h4 h5 h6 li ol p span strong sub sup ul".split())
+_PROSE_TAG = re.compile(r"(?:blockquote|br|div|d[dlt]|em|h[1-6]|li|[ou]l|p|span|strong|su[bp])\Z", re.I)
 _PROSE_PER_TAG = 60
 _APART = 400
 """Characters between two tags that make one piece of data no more."""
@@ -153,7 +153,7 @@ def _tags(text: str) -> Iterator[tuple[int, int]]:
     names = {match[2] for match in tags if match[1]}
     yield from (match.span() for match in tags if match[2] in names)
     run: list[re.Match[str]] = []
-    for match in [tag for tag in tags if tag[2].lower() not in _PROSE_TAGS]:
+    for match in [tag for tag in tags if not _PROSE_TAG.match(tag[2])]:
         if run and match.start() - run[-1].end() > _APART:
             yield from _dense(run, names)
             run = []

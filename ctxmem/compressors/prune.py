@@ -94,7 +94,7 @@ class Prune:
     def _draft(self, text: str, scores: TokenScores, share: float, question: Question | None) -> Draft:
         if share >= 1:
             return Draft(text, [], [])
-        found = worth(text, SPLITS[self.unit](text), scores, self.weights)
+        found = worth(text, SPLITS[self.unit](text), scores, self.weights, phrases=self.unit == "phrase")
         ranking = (
             found.ranking_for(question, share, self.weights.relevance) if question is not None else found.ranking()
         )

@@ -3,8 +3,10 @@
 Without a question a unit is worth what it tells: S = (U / sd(U) + a Sal / sd(Sal) + b soft) / n^c, with U the
 self-information summed over its n tokens (Li et al. 2023, eq. 2), Sal what its words stand out, soft whether it holds
 a number, a negation or an error. The small power c = 1/4 of the length leans towards units that say it in fewer tokens:
-at c = 1, the mean of the authors' code, numbers go first. With a question, whole passages come first, best first, up to
-a part of the budget; the rest is filled with units by S + w R, R being the relevance of their passage.
+at c = 1, the mean of the authors' code, numbers go first. A phrase is worth less where its words stand in what is kept
+already, and more in a paragraph's first sentence, which says what the others are about. With a question, whole passages
+come first, best first, up to a part of the budget; the rest is filled with units by S + w R, R being the relevance of
+their passage.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from __future__ import annotations
 import heapq
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from math import isfinite, sqrt
 
 from ctxmem.compressors.relevance import Question
@@ -24,6 +26,15 @@ from ctxmem.ports import TokenScores
 SHINGLE = 3
 REDUNDANT = 0.25
 """What is left of the worth of a unit that only repeats what is kept already."""
+
+REPEATED = 0.3
+"""Part of a phrase's worth that goes with its share of words that are kept already."""
+
+LEAD = 0.5
+"""Bonus of phrases of a paragraph's first sentence, in standard deviations."""
+
+LEAD_SENTENCES = 3
+"""Sentences of the shortest paragraph that has such a first one: turns of a dialogue have none."""
 
 COARSE = 0.9
 """Most of a budget that whole passages take when there is a question."""
@@ -38,6 +49,7 @@ GLUE_TOKENS = 3
 """Tokens of the longest such run."""
 
 _DIGIT = re.compile(r"\d+")
+_ENDS = ".!?;…。！？；．"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +78,18 @@ class Worth:
         units: its units.
         scores: worth of each.
         tokens: tokens of each, by the scorer's count.
+        repeated: part of a unit's worth that goes with its share of words that are kept already.
     """
 
     text: str
     units: list[Unit]
     scores: list[float]
     tokens: list[int]
+    repeated: float = 0.0
 
     def ranking(self) -> list[int]:
         """Units that may go, best first; ties by position."""
-        return _spread_out(self.units, self.scores, [])
+        return _spread_out(self.units, self.scores, [], self.repeated)
 
     def ranking_for(self, question: Question, share: float, weight: float) -> list[int]:
         """The same, best for a question first, given the share of the text that will stay.
@@ -90,7 +104,7 @@ class Worth:
             shut = {number for number, alike in enumerate(likeness) if alike < question.threshold}
         first = self._coarse(owners, relevance, shut, share)
         units = [unit if owner not in shut else None for unit, owner in zip(self.units, owners, strict=True)]
-        return _spread_out(units, scores, first)
+        return _spread_out(units, scores, first, self.repeated)
 
     def _coarse(self, owners: Sequence[int], relevance: Sequence[float], shut: set[int], share: float) -> list[int]:
         """Units of the whole passages that come first, in the order of their relevance."""
@@ -107,7 +121,7 @@ class Worth:
         return first
 
 
-def worth(text: str, units: list[Unit], scores: TokenScores, weights: Weights) -> Worth:
+def worth(text: str, units: list[Unit], scores: TokenScores, weights: Weights, *, phrases: bool = False) -> Worth:
     """What each unit of a text is worth.
 
     Args:
@@ -115,6 +129,7 @@ def worth(text: str, units: list[Unit], scores: TokenScores, weights: Weights) -
         units: what it was cut into.
         scores: self-information of its tokens.
         weights: of what else counts.
+        phrases: whether the units are phrases, of which a sentence has many.
     """
     nats, tokens = _sums(units, scores)
     stand_out = [sum(map(salience, unit.words)) for unit in units]
@@ -125,7 +140,11 @@ def worth(text: str, units: list[Unit], scores: TokenScores, weights: Weights) -
         (nat * per_nat + out * per_salience + weights.soft * unit.weight) / max(1, number) ** weights.length
         for unit, nat, out, number in zip(units, nats, stand_out, tokens, strict=True)
     ]
-    return Worth(text, units, _glued(text, units, values, tokens), tokens)
+    if phrases:
+        bonus = LEAD * _deviation([values[i] for i in prunable])
+        for i in _leading(text, units):
+            values[i] += bonus
+    return Worth(text, units, _glued(text, units, values, tokens), tokens, REPEATED if phrases else 0.0)
 
 
 def _glued(text: str, units: Sequence[Unit], values: Sequence[float], tokens: Sequence[int]) -> list[float]:
@@ -139,27 +158,80 @@ def _glued(text: str, units: Sequence[Unit], values: Sequence[float], tokens: Se
     return glued
 
 
-def _spread_out(units: Sequence[Unit | None], scores: Sequence[float], first: Sequence[int]) -> list[int]:
-    """`first`, then the other text units, best first; one that only repeats what is before it is put further back."""
+def _leading(text: str, units: Sequence[Unit]) -> Iterator[int]:
+    """Phrases of the first sentence of each paragraph of at least `LEAD_SENTENCES`."""
+    first: list[int] = []
+    ended = 0
+    for i, unit in enumerate(units):
+        if "\n" in text[unit.start : unit.body]:
+            yield from first if ended >= LEAD_SENTENCES else ()
+            first, ended = [], 0
+        if not ended and unit.kind == "text":
+            first.append(i)
+        ended += unit.kind == "frame" and unit.body < unit.end and text[unit.body] in _ENDS
+    yield from first if ended >= LEAD_SENTENCES else ()
+
+
+def _spread_out(
+    units: Sequence[Unit | None], scores: Sequence[float], first: Sequence[int], repeated: float
+) -> list[int]:
+    """`first`, then the other text units, best first; what repeats what is before it is put further back.
+
+    A unit's worth is looked up again when its turn comes: it only ever falls, so the best of those is the best of all.
+    """
     taken = set(first)
     heap = [
         (-scores[i], i) for i, unit in enumerate(units) if unit is not None and unit.kind == "text" and i not in taken
     ]
     heapq.heapify(heap)
     ranking = list(first)
-    seen = {shingle for i in first if (unit := units[i]) is not None for shingle in _shingles(unit)}
-    discounted: set[int] = set()
+    seen = _Seen(repeated)
+    for i in first:
+        seen.take(units[i])
     while heap:
         score, i = heapq.heappop(heap)
-        unit = units[i]
-        shingles = _shingles(unit) if unit is not None else set()
-        if shingles and i not in discounted and shingles <= seen:
-            discounted.add(i)
-            heapq.heappush(heap, (score * REDUNDANT, i))
+        now = scores[i] - abs(scores[i]) * seen.discount(units[i])
+        if now < -score:
+            heapq.heappush(heap, (-now, i))
             continue
-        seen |= shingles
+        seen.take(units[i])
         ranking.append(i)
     return ranking
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is kept already.
+
+    Attributes:
+        repeated: part of the worth that goes with the share of known words.
+        shingles: runs of three words.
+        words: those that carry something, when `repeated` asks for them.
+    """
+
+    repeated: float
+    shingles: set[tuple[str, ...]] = field(default_factory=set)
+    words: set[str] = field(default_factory=set)
+
+    def discount(self, unit: Unit | None) -> float:
+        """Part of the unit's worth that is lost because it is known, in [0, 1]."""
+        if unit is None:
+            return 0.0
+        shingles = _shingles(unit)
+        if shingles and shingles <= self.shingles:
+            return 1 - REDUNDANT
+        own = _content(unit) if self.repeated else ()
+        return self.repeated * sum(word in self.words for word in own) / len(own) if own else 0.0
+
+    def take(self, unit: Unit | None) -> None:
+        """Keep it."""
+        if unit is not None:
+            self.shingles |= _shingles(unit)
+            self.words |= set(_content(unit)) if self.repeated else set()
+
+
+def _content(unit: Unit) -> list[str]:
+    return [word.casefold() for word in unit.words if not stop(word)]
 
 
 def _passages(text: str, units: Sequence[Unit]) -> tuple[list[int], list[str], list[int]]:

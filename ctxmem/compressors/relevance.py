@@ -1,7 +1,8 @@
 """How much the passages of a text have to do with a query: by meaning, by words, and by the company they keep.
 
-The sum of three standard scores: the cosine of an embedder, if there is one, BM25 (Robertson and Zaragoza 2009, "The
-Probabilistic Relevance Framework", eq. 3.15, the text's own passages being the collection), and half of the best score
+A sum of standard scores: the cosine of an embedder, if there is one; BM25 (Robertson and Zaragoza 2009, "The
+Probabilistic Relevance Framework", eq. 3.15, the text's own passages being the collection); a part of the same two for
+what the two best passages name (pseudo-relevance feedback), by which a second hop is found; and half of the best score
 in the same block, since a passage often leaves to its neighbours what it is about.
 """
 
@@ -22,7 +23,14 @@ B = 0.4
 BLOCK = 0.5
 """Weight of the best score in a passage's block."""
 
+BRIDGE = 0.3
+"""Weight of what the best passages name: who a question asks about is often named by its first answer alone."""
+
+BRIDGES = 2
+"""How many passages are the best."""
+
 _WORD = re.compile(r"\w+")
+_NAME = re.compile(r"\b(?:[A-Z]\w+|\d{3,}\b)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +62,28 @@ class Question:
         rarity = _rarity(words, set(_words(self.text)))
         found = _standard(_bm25(words, rarity))
         likeness = _covered(words, rarity)
-        if self.embedder is not None and passages:
-            vectors = self.embedder.embed(passages) @ self.embedder.embed([self.text], query=True)[0]
-            cosines = [float(cosine) for cosine in vectors]
+        vectors = self.embedder.embed(passages) if self.embedder is not None and passages else None
+        if self.embedder is not None and vectors is not None:
+            cosines = (vectors @ self.embedder.embed([self.text], query=True)[0]).tolist()
             found = [one + other for one, other in zip(found, _standard(cosines), strict=True)]
             likeness = [max(one, other) for one, other in zip(likeness, cosines, strict=True)]
+        best = sorted(range(len(passages)), key=lambda i: (-found[i], i))[:BRIDGES]
+        named = {name for i in best for name in _names(passages[i])} - rarity.keys()
+        bridged = _standard(_bm25(words, _rarity(words, named)))
+        if vectors is not None:
+            near = (vectors @ vectors[best].T).max(axis=1).tolist()
+            bridged = [one + other for one, other in zip(bridged, _standard(near), strict=True)]
+        found = [one + BRIDGE * other for one, other in zip(found, bridged, strict=True)]
         return _standard(_with_company(found, blocks)), likeness
 
 
 def _words(text: str) -> list[str]:
     return [word for word in _WORD.findall(text.casefold()) if not stop(word)]
+
+
+def _names(passage: str) -> list[str]:
+    """Words with a capital, and numbers of three digits and more."""
+    return [name.casefold() for name in _NAME.findall(passage) if not stop(name)]
 
 
 def _rarity(passages: Sequence[Tally[str]], asked: set[str]) -> dict[str, float]:

@@ -27,6 +27,8 @@ from ctxmem.compressors import content
             ),
             "prose",
         ),
+        ("\n".join(f"Project Manager: {word} is next, or is it not?" for word in "abcdefghij"), "prose"),
+        ("\n".join(f"Warning: line {i} of the file is empty" for i in range(9)), "log"),
         ('{"a": 1}', "data"),
         ("[1, 2, 3]", "data"),
         ('<?xml version="1.0"?><a/>', "data"),

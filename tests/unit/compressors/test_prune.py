@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ctxmem.compressors import protect
 from ctxmem.compressors.lexical import Lexical
 from ctxmem.compressors.prune import Prune, Pruned
-from ctxmem.compressors.ranking import Weights
+from ctxmem.compressors.ranking import Weights, worth
 from ctxmem.compressors.units import SPLITS
 from ctxmem.ports import TokenScores
 from ctxmem.testing import LengthScorer, WordCounter
@@ -175,6 +175,25 @@ class TestRanking:
         """Never half of it."""
         text = "It was a long day and the people of the town were glad. You must not open the valve. " * 2
         assert "not open" in prune(text, 0.5).text
+
+    def test_a_phrase_whose_words_are_kept_already_goes_first(self):
+        """Every name once before any name twice."""
+        names = ("Lisbon", "Warsaw", "Dublin", "Prague")
+        text = "\n".join(f"{name} grew, {name} shrank, {name} fell, {name} rose" for name in names)
+        left = prune(text, 0.3).text
+        assert all(name in left for name in names)
+
+    def test_a_paragraphs_first_sentence_leads(self):
+        """Of sentences that tell as much the first one stays, in paragraphs and not in short lines."""
+        said = "marble houses quarrelled, copper bridges slept, velvet markets opened"
+        paragraph = " ".join(f"{word}{said}." for word in ("Now ", "Then ", "Here ", "There "))
+        text = f"{paragraph}\n\n{paragraph}"
+        units = SPLITS["phrase"](text)
+        scores = TokenScores(tuple(u.body for u in units), tuple(u.end for u in units), (1.0,) * len(units))
+        found = worth(text, units, scores, Weights(), phrases=True)
+        by_start = {unit.body: score for unit, score in zip(units, found.scores, strict=True)}
+        first, second = text.index("marble"), text.index("marble", text.index("Then"))
+        assert by_start[first] > by_start[second] == by_start[text.index("marble", text.index("Here"))]
 
     def test_a_gap_keeps_its_newline(self):
         """Paragraphs stay apart."""

@@ -51,6 +51,14 @@ def test_an_embedder_finds_what_other_words_mean():
     assert asked.count("roof") >= 2
 
 
+def test_a_second_hop_is_found_by_the_name_that_the_first_one_gives():
+    """Nothing in the question but the best sentence's names lead to the sentence that answers."""
+    filler = " ".join(f"The {place} stands near a quiet lake and has {i + 2} doors." for i, place in enumerate(PLACES))
+    text = f"The opera Nightfall was written by Ilse Marbach. {filler} Marbach was born in 1871 in Trier. {filler}"
+    asked = Compressor(WordCounter(), Lexical())(text, 30, query="Where was the writer of the opera Nightfall from?")
+    assert "Marbach was born in 1871 in Trier" in (asked.text or "")
+
+
 def test_an_empty_question_is_no_question():
     """White space alone changes nothing."""
     assert kept("") == kept("  \n")
