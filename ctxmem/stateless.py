@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ctxmem.compressors.outcome import Compressed
     from ctxmem.compressors.paper import Published
     from ctxmem.compressors.units import UnitName
+    from ctxmem.compressors.watched import Progress
     from ctxmem.lm.ccm.compressed import CompressedLM
     from ctxmem.lm.pool import ScorerPool
     from ctxmem.lm.rerank.reranker import Ranking, Reranker
@@ -59,6 +60,7 @@ class Asked(TypedDict, total=False):
         scorer: `lexical` (default), a scorer, or a language model by packaged name, path or hub id.
         embedder: finds what has to do with the query in other words; None: words alone count.
         deadline: seconds that scoring may take; past it the lexical scorer decides.
+        progress: told the share of the scoring that is done, from 0 to 1; what it raises ends the work.
     """
 
     budget: int | Spend | None
@@ -69,6 +71,7 @@ class Asked(TypedDict, total=False):
     scorer: str | Scorer
     embedder: Embedder | None
     deadline: float | None
+    progress: Progress | None
 
 
 def compress(source: Source, **how: Unpack[Asked]) -> Compressed:
@@ -109,6 +112,7 @@ def _compressor(how: Asked) -> Compressor:
         embedder=how.get("embedder"),
         unit=how.get("unit", "phrase"),
         deadline=deadline,
+        progress=how.get("progress"),
     )
 
 
@@ -130,7 +134,7 @@ def compress_prompt(
         question: goes after them.
         rate: share of the whole prompt's tokens to keep, as in LLMLingua.
         target_token: tokens the context may take; rules over `rate` unless it is negative.
-        how: `unit`, `model`, `scorer`, `embedder` and `deadline` of `Asked`.
+        how: `unit`, `model`, `scorer`, `embedder`, `deadline` and `progress` of `Asked`.
 
     Returns:
         LLMLingua's keys: compressed_prompt, origin_tokens, compressed_tokens, ratio (`"2.0x"`), rate (`"50.0%"`) and

@@ -17,6 +17,7 @@ from ctxmem.compressors.relevance import Question
 from ctxmem.compressors.selective import prune_by_content
 from ctxmem.compressors.structured import is_json, scored
 from ctxmem.compressors.units import SPLITS, UnitName
+from ctxmem.compressors.watched import Progress, Watched
 from ctxmem.errors import BudgetError, InvalidInput, ModelError, Unavailable
 from ctxmem.plan import ContextPlan, layout
 from ctxmem.ports import Counter, Embedder, Scorer, TokenScores
@@ -27,7 +28,6 @@ Cuts = Mapping[str, tuple[tuple[int, int], ...]]
 
 _SHORTEST = 24
 _LEAST_KEPT = 0.33
-_WHY = "tells little"
 _OLDEST = "oldest"
 _NO_TEXT = ("tool_call", "opaque")
 """Kinds of segments whose characters are not counted."""
@@ -49,6 +49,8 @@ class Compressor:
         unit: what stays or goes as one.
         deadline: seconds that scoring may take; None for no limit.
         decisions: texts that were compressed before come from there; None: everything is worked out each time.
+        progress: told how far scoring is, see `Watched`; what it raises, unless it is one of ctxmem's own errors, ends
+            the work and reaches the caller, and nothing is kept of it.
 
     Raises:
         InvalidInput: an unknown unit.
@@ -61,6 +63,7 @@ class Compressor:
     unit: UnitName = "phrase"
     deadline: float | None = None
     decisions: Decisions | None = None
+    progress: Progress | None = None
 
     def __post_init__(self) -> None:
         if self.unit not in SPLITS:
@@ -115,7 +118,7 @@ class Compressor:
         return Compressed(
             pruned.tokens_before,
             pruned.tokens_after,
-            tuple(Cut(start, end, _WHY) for start, end in pruned.dropped),
+            tuple(Cut(start, end, _why(question)) for start, end in pruned.dropped),
             pruned.refusal,
             text=pruned.text,
             scored_by=scored_by,
@@ -137,7 +140,7 @@ class Compressor:
         return replace(
             unchanged,
             tokens_after=plan.exact,
-            dropped=tuple(_left_out(plan, cuts)),
+            dropped=tuple(_left_out(plan, cuts, _why(question))),
             reason="",
             messages=plan.render(),
             scored_by=scored_by,
@@ -156,7 +159,7 @@ class Compressor:
         cut = {segment.id: one for segment, one in zip(segments, found, strict=True) if not one.refusal}
         if not cut:
             return plan, {}, scored_by
-        plan = plan.rewrite({id: one.text for id, one in cut.items()}, step="compress", why=_WHY)
+        plan = plan.rewrite({id: one.text for id, one in cut.items()}, step="compress", why=_why(question))
         return plan, {id: one.dropped for id, one in cut.items()}, scored_by
 
     @property
@@ -165,12 +168,16 @@ class Compressor:
 
     def _scores(self, texts: Sequence[str]) -> tuple[list[TokenScores], str]:
         """Scores of all texts, and by what."""
+        scorer = self.scorer if self.progress is None else Watched(self.scorer, self.progress)
         try:
-            return self.scorer.score(texts, deadline=self.deadline), self.scorer.name
+            return scorer.score(texts, deadline=self.deadline), scorer.name
         except (Unavailable, ModelError) as error:
             if self.fallback is None:
                 raise
-            return self.fallback.score(texts), f"{self.fallback.name} ({error})"
+            scores, reason = self.fallback.score(texts), str(error)
+        if self.progress is not None:
+            self.progress(1.0)
+        return scores, f"{self.fallback.name} ({reason})"
 
 
 def compress(
@@ -191,7 +198,11 @@ def compress(
     return Compressor(counter, scorer, unit=unit)(source, spend(budget, ratio=ratio))
 
 
-def _left_out(plan: ContextPlan, cuts: Cuts) -> Iterator[Cut]:
+def _why(question: Question | None) -> str:
+    return "tells little" if question is None else "has little to do with the query"
+
+
+def _left_out(plan: ContextPlan, cuts: Cuts, why: str) -> Iterator[Cut]:
     kept = {segment.id for segment in plan.segments}
     offset = 0
     for segment in plan.original:
@@ -200,5 +211,5 @@ def _left_out(plan: ContextPlan, cuts: Cuts) -> Iterator[Cut]:
         if segment.id not in kept and segment.text:
             yield Cut(offset, offset + len(segment.text), _OLDEST)
         elif segment.id in kept:
-            yield from (Cut(offset + start, offset + end, _WHY) for start, end in cuts.get(segment.id, ()))
+            yield from (Cut(offset + start, offset + end, why) for start, end in cuts.get(segment.id, ()))
         offset += len(segment.text)

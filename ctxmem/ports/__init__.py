@@ -7,7 +7,7 @@ from ctxmem.ports.folders import Change, Folder, Folders
 from ctxmem.ports.index import Index, Lookahead, Match
 from ctxmem.ports.jobs import Jobs
 from ctxmem.ports.memories import MemoryStore
-from ctxmem.ports.models import Complete, Counter, Embedder, Reranker, Scorer, TokenScores
+from ctxmem.ports.models import Complete, Counter, Embedder, Reranker, Scorer, SteppedScorer, TokenScores
 from ctxmem.ports.slots import SlotName, SlotStore
 from ctxmem.ports.store import Store
 
@@ -30,6 +30,7 @@ __all__ = [
     "Scorer",
     "SlotName",
     "SlotStore",
+    "SteppedScorer",
     "Store",
     "TokenScores",
 ]

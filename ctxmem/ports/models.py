@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ctxmem.types import Message
 
@@ -81,6 +81,15 @@ class Scorer(Protocol):
         Raises:
             Unavailable: the deadline passed or the model is out of reach.
         """
+        ...
+
+
+@runtime_checkable
+class SteppedScorer(Scorer, Protocol):
+    """A scorer that can stop between two steps."""
+
+    def scoring(self, texts: Sequence[str]) -> Generator[float, None, list[TokenScores]]:
+        """Score in steps: yields, before each, the seconds it is likely to take. Closing it stops the work."""
         ...
 
 

@@ -59,6 +59,15 @@ def test_a_second_hop_is_found_by_the_name_that_the_first_one_gives():
     assert "Marbach was born in 1871 in Trier" in (asked.text or "")
 
 
+def test_what_goes_says_why():
+    """For a question that it has little to do with it, else that it tells little."""
+    compress = Compressor(WordCounter(), Lexical())
+    reasons = [
+        {cut.why for cut in compress(TEXT, 60, query=query).dropped} for query in ("When was the harbour built?", "")
+    ]
+    assert reasons == [{"has little to do with the query"}, {"tells little"}]
+
+
 def test_an_empty_question_is_no_question():
     """White space alone changes nothing."""
     assert kept("") == kept("  \n")
