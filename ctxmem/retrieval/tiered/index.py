@@ -11,7 +11,6 @@ and left out when the index is opened, and what it held is taken in anew when it
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
@@ -24,19 +23,20 @@ from ctxmem.errors import InvalidInput
 from ctxmem.ports import Match
 from ctxmem.ports.index import checked, paired
 from ctxmem.retrieval.flat import best
+from ctxmem.retrieval.tiered.batch import searched
 from ctxmem.retrieval.tiered.build import Progress
-from ctxmem.retrieval.tiered.certify import Asked, Hits, certified
+from ctxmem.retrieval.tiered.certify import Account, Asked
 from ctxmem.retrieval.tiered.folder import Folder
 from ctxmem.retrieval.tiered.held import Held
+from ctxmem.retrieval.tiered.hits import MODES, Batch, Hits, Mode
 from ctxmem.retrieval.tiered.lookahead import Loader, Ticket
+from ctxmem.retrieval.tiered.probes import Probe, probed
 from ctxmem.retrieval.tiered.segment import Segment
 from ctxmem.retrieval.tiered.upkeep import Upkeep
 
 PROBED = 32
 """Clusters that a search looks into."""
 _TICKETS = 16  # lookaheads that wait for a search
-
-_log = logging.getLogger("ctxmem.retrieval")
 
 
 class TieredIndex:
@@ -103,15 +103,17 @@ class TieredIndex:
         Raises:
             InvalidInput: another dimension, a value that is not finite, or a negative `k`.
         """
-        rows, waiting = checked(vectors, self.dimensions), self._waiting
+        waiting = self._waiting
         ticket = waiting.pop() if waiting else None
-        return [self.find(row, k, among=among, ticket=ticket).matches for row in rows]
+        found = self.find_many(vectors, k, among=among, ticket=ticket)
+        return [hits.matches for hits in found.hits]
 
     def find(
         self,
         vector: NDArray[np.float32],
         k: int,
         *,
+        mode: Mode = "certified",
         among: Collection[str] | None = None,
         deadline: float | None = None,
         ticket: Ticket | None = None,
@@ -121,27 +123,48 @@ class TieredIndex:
         Args:
             vector: (dimensions,) the query.
             k: most finds wanted.
-            among: ids that may be found; None for all. All clusters are searched for them.
+            mode: `certified` searches the `probed` nearest clusters; `scan` all of them, the codes first, so that the
+                finds are the best of all; `superset`, as TeleRAG, what the ticket brought in and those of the nearest
+                clusters that it did not: no find is worse, but which ones they are depends on what was there in time.
+            among: ids that may be found; None for all. All clusters that hold one of them are searched.
             deadline: seconds from now, past which what has been found is given.
             ticket: of a lookahead for this search; it is told what was of use, and ended.
 
         Raises:
-            InvalidInput: another dimension, a value that is not finite, or a negative `k`.
+            InvalidInput: another dimension, a value that is not finite, a negative `k`, or no such mode.
             StoreError: the disk cannot be read.
         """
-        [row] = checked(np.asarray(vector)[None], self.dimensions)
-        if k < 0:
-            raise InvalidInput(f"k must not be negative, got {k}", param="k")
+        rows = np.asarray(vector)[None]
+        [hits] = self.find_many(rows, k, mode=mode, among=among, deadline=deadline, ticket=ticket).hits
+        return hits
+
+    def find_many(
+        self,
+        vectors: NDArray[np.float32],
+        k: int,
+        *,
+        mode: Mode = "certified",
+        among: Collection[str] | None = None,
+        deadline: float | None = None,
+        ticket: Ticket | None = None,
+    ) -> Batch:
+        """The same for each of (queries, dimensions) vectors: every cluster is scanned once, every vector read once."""
+        queries = checked(vectors, self.dimensions)
+        if k < 0 or mode not in MODES:
+            raise InvalidInput(f"k must not be negative and mode one of {', '.join(MODES)}; got {k}, {mode!r}")
         until = None if deadline is None else time.monotonic() + deadline
-        [new], now = self._held.search(row[None], k, among)
+        new, now = self._held.search(queries, k, among)
         if now is None:
-            return Hits(new)
-        chosen = now.segment.nearest(row, self.probed if among is None else now.segment.manifest.lists)
-        fetched = ticket.used(chosen.tolist()) if ticket is not None else 0
-        old, account = certified(now.segment, Asked(row, k, chosen, now.allowed(among), until))
-        if account.damaged:
-            _log.warning("%d damaged vectors in %s: compact the index", len(account.damaged), now.segment.folder)
-        return Hits(best([*old, *new], k), account.exact, account.degraded, account.rows_read, account.lists, fetched)
+            return Batch([Hits(matches) for matches in new])
+        allowed, only = now.allowed(among), among is not None
+        probes = probed(now.segment, queries, self.probed, mode=mode, only=allowed if only else None, ticket=ticket)
+        asked = [Asked(query, k, one.lists, allowed, until) for query, one in zip(queries, probes, strict=True)]
+        found, lists, read = searched(now.segment, asked)
+        hits = [
+            _hits(best([*matches, *more], k), account, probe)
+            for (matches, account), more, probe in zip(found, new, probes, strict=True)
+        ]
+        return Batch(hits, lists, read)
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """(len(ids), dimensions) vectors; zeros for ids that are not there."""
@@ -191,3 +214,16 @@ class TieredIndex:
     def close(self) -> None:
         """End lookaheads."""
         self._loader.close()
+
+
+def _hits(matches: list[Match], account: Account, probe: Probe) -> Hits:
+    return Hits(
+        matches,
+        exact=account.exact,
+        whole=probe.whole,
+        coverage=account.coverage,
+        degraded=account.degraded,
+        rows_read=account.rows_read,
+        lists=account.lists,
+        fetched=probe.fetched,
+    )

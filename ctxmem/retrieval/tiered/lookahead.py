@@ -16,7 +16,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from ctxmem.errors import StoreError
 from ctxmem.retrieval.tiered.segment import Floats, Segment
@@ -106,11 +106,13 @@ class Ticket:
             added += 1
         return added
 
-    def used(self, lists: Sequence[int]) -> int:
-        """End it with the clusters that the search looks into; returns how many of them had been brought in."""
-        hit = [number for number in lists if number in self.fetched]
-        self._end(sum(self.fetched[number] for number in hit))
-        return len(hit)
+    def brought(self, segment: Segment) -> list[int]:
+        """The clusters of a segment that were brought in; none of another one than the ticket is for."""
+        return list(self.fetched) if segment is self._segment else []
+
+    def used(self, segment: Segment, lists: Collection[int]) -> None:
+        """End it with the clusters of a segment that were looked into."""
+        self._end(sum(self.fetched[number] for number in self.brought(segment) if number in lists))
 
     def cancel(self) -> None:
         """End it; what is queued for it is not read."""

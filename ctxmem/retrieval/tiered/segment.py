@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -47,6 +47,7 @@ ROWS, SUMS, CODES, IDS, RESIDUALS, MANIFEST = (
 FORMAT = 1
 _OUTLIERS = 0.001
 """Share of the vectors, those farthest from their codes, that a search always reads: a few would loosen its bound."""
+_DECODED = 16_384  # codes decoded at a time
 BLANK = b"\0\1"
 """What stands for the id of an erased vector; no id has a NUL."""
 
@@ -194,6 +195,35 @@ class Segment:
     def touch(self, offset: int, length: int) -> int:
         """Bring a range of the file into the page cache; returns how many bytes were read."""
         return len(self._read(offset, length))
+
+    def search(
+        self, vector: Floats, k: int, lists: NDArray[np.int64], selector: Any
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """The best k or fewer codes in some clusters: scores, falling, and rows."""
+        probes, query = np.ascontiguousarray(lists[None], dtype=np.int64), np.ascontiguousarray(vector[None])
+        unused, scores = np.zeros(probes.shape, dtype=np.float32), np.empty((1, k), dtype=np.float32)
+        rows, pairs = np.empty((1, k), dtype=np.int64), False
+        parameters = faiss.SearchParametersIVF(nprobe=len(lists), sel=selector)
+        pointers = [faiss.swig_ptr(array) for array in (query, probes, unused, scores, rows)]
+        self.codes.search_preassigned_c(1, pointers[0], k, *pointers[1:], pairs, parameters)
+        there = rows[0] >= 0
+        return scores[0][there], rows[0][there]
+
+    def decodes(self, number: int) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+        """What is left of a cluster's vectors in their codes, some at a time: rows, and (rows, dimensions) values."""
+        start, end = int(self.starts[number]), int(self.starts[number + 1])
+        size = self.codes.code_size
+        held = faiss.rev_swig_ptr(self.codes.invlists.get_codes(number), (end - start) * size).reshape(-1, size)
+        for at in range(0, end - start, _DECODED):
+            yield (
+                np.arange(start + at, min(start + at + _DECODED, end)),
+                self.codes.sq.decode(np.ascontiguousarray(held[at : at + _DECODED])),
+            )
+
+    def clusters(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The clusters that rows are in, ascending."""
+        found: NDArray[np.int64] = np.unique(np.searchsorted(self.starts, rows, side="right") - 1)
+        return found
 
     def nearest(self, vector: Floats, lists: int) -> NDArray[np.int64]:
         """The clusters nearest to a vector, best first."""
