@@ -21,9 +21,8 @@ try:
 except ImportError as error:
     raise ImportError('ctxmem.agents.langchain_index needs langchain-core: pip install "ctxmem[langchain]"') from error
 
-from ctxmem.errors import InvalidInput
 from ctxmem.ports import Match
-from ctxmem.ports.index import checked, paired
+from ctxmem.ports.index import checked, paired, wanted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,8 +89,7 @@ class VectorStoreIndex:
         Raises:
             InvalidInput: another dimension, a value that is not finite, or a negative `k`.
         """
-        if k < 0:
-            raise InvalidInput(f"k must not be negative, got {k}", param="k")
+        k = wanted(k)
         rows = checked(vectors, self.dimensions)
         with self._lock:
             allowed = self._ids if among is None else self._ids & set(among)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -91,11 +92,14 @@ def checked(vectors: NDArray[np.float32], dimensions: int) -> NDArray[np.float32
     """Vectors as an index takes them.
 
     Raises:
-        InvalidInput: another dimension, or a value that is not finite.
+        InvalidInput: another dimension, a value that is not finite, or no numbers.
     """
     import numpy as np
 
-    rows = np.asarray(vectors, dtype=np.float32)
+    try:
+        rows = np.asarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"vectors are no rows of numbers: {error}", param="vectors") from error
     if rows.ndim != 2 or rows.shape[1] != dimensions:
         raise InvalidInput(f"vectors of shape {rows.shape}, expected (n, {dimensions})", param="vectors")
     if not np.isfinite(rows).all():
@@ -107,9 +111,26 @@ def paired(ids: Sequence[str], vectors: NDArray[np.float32], dimensions: int) ->
     """The same, one for each of some distinct ids.
 
     Raises:
-        InvalidInput: as `checked`, another number of vectors, or an id twice.
+        InvalidInput: as `checked`, another number of vectors, an id twice, or one that is no text.
     """
     rows = checked(vectors, dimensions)
+    if not all(isinstance(id, str) for id in ids):
+        raise InvalidInput("an id is no text", param="ids")
     if len(rows) != len(ids) or len(set(ids)) != len(ids):
         raise InvalidInput(f"{len(rows)} vectors for {len(set(ids))} distinct ids", param="ids")
     return rows
+
+
+def wanted(k: int) -> int:
+    """How many finds are wanted.
+
+    Raises:
+        InvalidInput: no whole number, or a negative one.
+    """
+    try:
+        number = operator.index(k)
+    except TypeError as error:
+        raise InvalidInput(f"k is a whole number, got {k!r}", param="k") from error
+    if number < 0:
+        raise InvalidInput(f"k must not be negative, got {number}", param="k")
+    return number

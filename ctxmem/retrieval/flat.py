@@ -7,9 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ctxmem.errors import InvalidInput
 from ctxmem.ports import Match
-from ctxmem.ports.index import checked, paired
+from ctxmem.ports.index import checked, paired, wanted
 
 _FIRST = 64  # rows of room at first; doubled when full
 
@@ -70,8 +69,7 @@ class FlatIndex:
             InvalidInput: another dimension, a value that is not finite, or a negative `k`.
         """
         queries = checked(vectors, self.dimensions)
-        if k < 0:
-            raise InvalidInput(f"k must not be negative, got {k}", param="k")
+        k = wanted(k)
         places = self._where(among)
         rows = self._rows[: len(self._ids)] if places is None else self._rows[places]
         scores = queries @ rows.T  # (queries, rows)

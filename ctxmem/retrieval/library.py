@@ -18,12 +18,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ctxmem.document import Document, Filter
 from ctxmem.errors import Conflict, InvalidInput
 from ctxmem.job import Job, job
 from ctxmem.ports import DocumentStore, Embedder, Index, Reranker
+from ctxmem.ports.index import paired
 from ctxmem.retrieval.ahead import EXPECT, Ahead
 from ctxmem.retrieval.fuse import DENSE
 from ctxmem.retrieval.query import Found, Query, Results
@@ -146,10 +145,7 @@ class Library:
         done, name = 0, self.embedder.name
         self._own(tenant, namespace)
         for texts in self._waiting(tenant, namespace):
-            vectors = np.ascontiguousarray(self.embedder.embed(list(texts.values())), dtype="<f4")
-            if not np.isfinite(vectors).all():
-                raise InvalidInput(f"embedder {name!r} gave a value that is not finite")
-            packed = {id: row.tobytes() for id, row in zip(texts, vectors, strict=True)}
+            packed = self._packed(texts)
             self.store.put_vectors(tenant, namespace, name, packed).result()
             done += len(packed)
             if progress is not None:
@@ -222,6 +218,16 @@ class Library:
         name = self.embedder.name if self.embedder else ""
         while chunks := self.store.pending(tenant, namespace, name, limit=BATCH):
             yield {chunk.id: chunk.searched for chunk in chunks}
+
+    def _packed(self, texts: dict[str, str]) -> dict[str, bytes]:
+        """Vectors of texts as they are stored."""
+        if self.embedder is None:
+            return {}
+        try:
+            vectors = paired(list(texts), self.embedder.embed(list(texts.values())), self.embedder.dimensions)
+        except InvalidInput as error:
+            raise InvalidInput(f"embedder {self.embedder.name!r} gave what no index takes: {error}") from error
+        return {id: row.astype("<f4").tobytes() for id, row in zip(texts, vectors, strict=True)}
 
     def _left(self, tenant: str, namespace: str) -> int:
         """How many vectors are missing."""

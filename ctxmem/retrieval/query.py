@@ -52,8 +52,10 @@ class Query:
         needed = self.vector is None or self.mode != "dense" or self.rerank
         if (needed and not self.text.strip()) or len(self.text) > LONGEST:
             raise InvalidInput(f"a query has 1 to {LONGEST} characters, got {len(self.text)}", param="query")
-        if not 0 <= self.k <= MOST:
-            raise InvalidInput(f"top_k must be between 0 and {MOST}, got {self.k}", param="top_k")
+        if any(0xD800 <= ord(sign) < 0xE000 for sign in self.text):
+            raise InvalidInput("a query is text; this one has half a character", param="query")
+        if not isinstance(self.k, int) or not 0 <= self.k <= MOST:
+            raise InvalidInput(f"top_k must be between 0 and {MOST}, got {self.k!r}", param="top_k")
         if self.mode not in MODES:
             raise InvalidInput(f"unknown mode {self.mode!r}; known: {', '.join(MODES)}", param="mode")
         if self.mmr is not None and not 0 <= self.mmr <= 1:

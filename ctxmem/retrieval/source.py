@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from ctxmem.document import Chunk, Document
@@ -55,7 +56,7 @@ class Source:
         """Hash of all that decides about the document and its chunks."""
         said = [_READER, self.kind, self.name, self.title, self.user_id, self.session_id, self.at]
         try:
-            told = json.dumps([*said, dict(self.metadata)], sort_keys=True)
+            told = json.dumps([*said, dict(self.metadata)], sort_keys=True, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"metadata has no JSON form: {error}", param="metadata") from error
         return hashlib.sha256(told.encode() + b"\0" + self._raw).hexdigest()
@@ -88,15 +89,28 @@ class Source:
 
 
 def checked(sources: Sequence[Source]) -> None:
-    """See that the sources have ids of their own.
+    """See that the sources are what they are said to be, and have ids of their own.
 
     Raises:
-        InvalidInput: an id is empty, too long or there twice.
+        InvalidInput: they are not; the message names the one at fault. An id is empty, too long or there twice.
     """
+    if isinstance(sources, Source):
+        raise InvalidInput("documents are a list of them, not one", param="documents")
     seen: set[str] = set()
     for place, source in enumerate(sources):
+        _typed(source, f"documents[{place}]")
         if len(source.key) > _LONGEST_ID or "\0" in source.key:
             raise InvalidInput(f"an id has at most {_LONGEST_ID} characters and no NUL", param=f"documents[{place}].id")
         if source.key in seen:
             raise InvalidInput(f"the id {source.key!r} is there twice", param=f"documents[{place}].id")
         seen.add(source.key)
+
+
+def _typed(source: Source, where: str) -> None:
+    if not isinstance(source.data, str | bytes):
+        raise InvalidInput(f"{where} is text or bytes, not {type(source.data).__name__}", param=f"{where}.text")
+    if not all(isinstance(said, str) for said in (source.id, source.kind, source.name, source.title)):
+        raise InvalidInput(f"id, kind, name and title of {where} are texts", param=f"{where}.id")
+    at = source.at
+    if at is not None and not (isinstance(at, int | float) and isfinite(at)):
+        raise InvalidInput(f"at of {where} is seconds since 1970, got {at!r}", param=f"{where}.at")

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from ctxmem.errors import ConfigError, InvalidInput, StoreError
 from ctxmem.ports import Match
-from ctxmem.ports.index import checked, paired
+from ctxmem.ports.index import checked, paired, wanted
 from ctxmem.stores.engine import open_engine
 from ctxmem.stores.faults import mapped
 
@@ -118,8 +118,7 @@ class PgVectorIndex:
             InvalidInput: another dimension, a value that is not finite, or a negative `k`.
             StoreError: the database is out of reach.
         """
-        if k < 0:
-            raise InvalidInput(f"k must not be negative, got {k}", param="k")
+        k = wanted(k)
         rows, table = checked(vectors, self.dimensions), self._table
         allowed = [] if among is None else [table.c.id.in_(list(among))]
         with mapped(), self._engine.connect() as connection:

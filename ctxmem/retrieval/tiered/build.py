@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctxmem.errors import InvalidInput, StoreError
+from ctxmem.ports.index import checked
 from ctxmem.retrieval.tiered.segment import (
     CODES,
     FORMAT,
@@ -58,11 +59,13 @@ def build(
         progress: told how far each stage is.
 
     Raises:
-        InvalidInput: there are no vectors, or another number than ids.
+        InvalidInput: no vectors, another number than ids, no clusters, an id twice, or a value that is not finite.
         StoreError: the disk is full or cannot be written; nothing is left behind.
     """
-    if len(ids) != len(vectors) or not len(ids):
-        raise InvalidInput(f"{len(ids)} ids for {len(vectors)} vectors", param="ids")
+    if len(vectors.shape) != 2 or len(ids) != len(vectors) or not len(ids) or len(set(ids)) != len(ids):
+        raise InvalidInput(f"{len(set(ids))} distinct ids for vectors of shape {vectors.shape}", param="ids")
+    if lists is not None and lists < 1:
+        raise InvalidInput(f"vectors are put in one cluster at least, got {lists}", param="lists")
     told = progress or (lambda stage, share: None)
     number = min(lists or max(1, int(4 * len(ids) ** 0.5)), len(ids))
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -107,6 +110,7 @@ def _trained(vectors: Vectors, lists: int, told: Progress) -> Any:
     count = min(len(vectors), max(_SAMPLE * lists, 4096))
     sample = np.ascontiguousarray(vectors[np.sort(rng.choice(len(vectors), count, replace=False))], dtype=np.float32)
     dimensions = sample.shape[1]
+    checked(sample, dimensions)
     told("cluster", 0.0)
     means = faiss.Kmeans(dimensions, lists, niter=10, spherical=True, seed=1, min_points_per_centroid=1, verbose=False)
     means.train(sample)
@@ -132,8 +136,7 @@ def _write(folder: Path, codes: Any, vectors: Vectors, order: NDArray[np.int64],
     ):
         for start in range(0, len(order), _BLOCK):
             block = np.ascontiguousarray(vectors[order[start : start + _BLOCK]], dtype="<f4")
-            if not np.isfinite(block).all():
-                raise InvalidInput("a vector has a value that is not finite", param="vectors")
+            checked(block, block.shape[1])
             rows.write(block.tobytes())
             sums.write(np.array([row_sum(row.tobytes()) for row in block], dtype="<u8").tobytes())
             decoded = codes.sq.decode(codes.sq.compute_codes(block))

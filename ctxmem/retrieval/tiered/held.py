@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 
 from ctxmem.ports import Match
 from ctxmem.retrieval.flat import FlatIndex
-from ctxmem.retrieval.tiered.segment import Floats, Joined, Segment, Vectors, encoded
+from ctxmem.retrieval.tiered.segment import Floats, Joined, Segment, Vectors, encoded, row_sum
+from ctxmem.retrieval.tiered.sharing import Sharing
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Held:
 
     def __init__(self, segment: Segment | None, fingerprint: str, dimensions: int, *, trusted: bool) -> None:
         self._fingerprint, self._dimensions = fingerprint, dimensions
-        self._lock = threading.RLock()
+        self._lock = Sharing()
         self._new = FlatIndex(fingerprint, dimensions)
         self._changed: set[str] | None = None  # ids since a segment began to be written
         self._now: Moment | None = None
@@ -58,8 +58,8 @@ class Held:
             self._now = Moment(segment, alive)
 
     def __len__(self) -> int:
-        with self._lock:
-            return len(self._new) + (int(self._now.alive.sum()) if self._now else 0)
+        with self._lock.reading():
+            return self._size()
 
     @property
     def now(self) -> Moment | None:
@@ -68,8 +68,11 @@ class Held:
 
     def add(self, ids: Sequence[str], vectors: Floats) -> None:
         """Put vectors in; those that stand in the segment as they are only come alive."""
-        with self._lock:
-            kept = self._standing(ids, vectors)
+        encoded(ids)  # refused now, not when a segment is written
+        rows = np.ascontiguousarray(vectors, dtype="<f4")
+        sums = [row_sum(row.tobytes()) for row in rows]  # while searches go on
+        with self._lock.writing():
+            kept = self._standing(ids, sums)
             new = [at for at, same in enumerate(kept) if not same]
             self._new.remove([id for id, same in zip(ids, kept, strict=True) if same])
             self._new.add([ids[at] for at in new], vectors[new])
@@ -79,21 +82,17 @@ class Held:
 
     def remove(self, ids: Collection[str]) -> int:
         """Take vectors out; returns how many were there."""
-        with self._lock:
-            before = len(self)
-            self._new.remove(ids)
-            self._mark(ids, alive=False)
-            self._note(ids)
-            return before - len(self)
+        with self._lock.writing():
+            return self._remove(ids)
 
     def search(self, vectors: Floats, k: int, among: Collection[str] | None) -> tuple[list[list[Match]], Moment | None]:
         """The finds of each query in memory, and what was on disk at that moment."""
-        with self._lock:
+        with self._lock.reading():
             return self._new.search(vectors, k, among=among), self._now
 
     def vectors(self, ids: Sequence[str]) -> Floats:
         """(len(ids), dimensions) vectors; zeros for ids that are not there."""
-        with self._lock:
+        with self._lock.reading():
             found, now = self._new.vectors(ids), self._now
         if now is not None:
             rows = now.segment.ids.rows(ids)
@@ -106,7 +105,7 @@ class Held:
 
         Without any, there is no segment from now on.
         """
-        with self._lock:
+        with self._lock.writing():
             self._changed = set()
             new = self._new.ids
             vectors = self._new.vectors(new)
@@ -120,7 +119,7 @@ class Held:
 
     def swap(self, made: Segment) -> None:
         """Hold a segment of what `begin` gave; what changed since stays in memory, or gone."""
-        with self._lock:
+        with self._lock.writing():
             changed = self._changed or set()
             later = FlatIndex(self._fingerprint, self._dimensions)
             kept = [id for id in self._new.ids if id in changed]
@@ -136,9 +135,9 @@ class Held:
 
     def condemn(self, ids: Collection[str] | None) -> list[int]:
         """Take vectors out for good; returns the rows on disk that must be erased, those removed before when None."""
-        with self._lock:
+        with self._lock.writing():
             if ids is not None:
-                self.remove(ids)
+                self._remove(ids)
             if self._now is None:
                 return []
             segment, alive = self._now.segment, self._now.alive
@@ -149,18 +148,27 @@ class Held:
 
     def replace(self, made: Segment) -> None:
         """Hold a copy of the segment, its rows the same but for what was erased."""
-        with self._lock:
+        with self._lock.writing():
             if self._now is not None:
                 self._now = Moment(made, self._now.alive)
 
-    def _standing(self, ids: Sequence[str], vectors: Floats) -> list[bool]:
-        """Which ids the segment has with these very vectors."""
+    def _size(self) -> int:
+        return len(self._new) + (int(self._now.alive.sum()) if self._now else 0)
+
+    def _remove(self, ids: Collection[str]) -> int:
+        before = self._size()
+        self._new.remove(ids)
+        self._mark(ids, alive=False)
+        self._note(ids)
+        return before - self._size()
+
+    def _standing(self, ids: Sequence[str], sums: Sequence[int]) -> list[bool]:
+        """Which ids the segment has with the very vectors of these checksums."""
         if self._now is None:
-            encoded(ids)  # refused now, not when a segment is written
             return [False] * len(ids)
         segment = self._now.segment
         rows = segment.ids.rows(ids).tolist()
-        return [row >= 0 and segment.same(row, vector) for row, vector in zip(rows, vectors, strict=True)]
+        return [row >= 0 and segment.same(row, known) for row, known in zip(rows, sums, strict=True)]
 
     def _mark(self, ids: Collection[str], *, alive: bool) -> None:
         now = self._now

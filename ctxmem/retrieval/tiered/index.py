@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from ctxmem.errors import InvalidInput
 from ctxmem.ports import Match
-from ctxmem.ports.index import checked, paired
+from ctxmem.ports.index import checked, paired, wanted
 from ctxmem.retrieval.flat import best
 from ctxmem.retrieval.tiered.batch import searched
 from ctxmem.retrieval.tiered.build import Progress
@@ -62,10 +63,11 @@ class TieredIndex:
                 costs no more than a checksum: for owners who keep the truth elsewhere.
 
         Raises:
-            InvalidInput: no cluster may be searched.
+            InvalidInput: no dimensions, or no cluster may be searched.
         """
-        if probed < 1:
-            raise InvalidInput(f"a search looks into one cluster at least, got {probed}", param="probed")
+        if probed < 1 or dimensions < 1:
+            said = f"dimensions and clusters to look into are one at least, got {dimensions} and {probed}"
+            raise InvalidInput(said, param="probed")
         self.fingerprint, self.dimensions, self.probed = fingerprint, dimensions, probed
         place = Folder(folder, fingerprint, dimensions)
         self._held = Held(place.current(), fingerprint, dimensions, trusted=trusted)
@@ -150,8 +152,9 @@ class TieredIndex:
     ) -> Batch:
         """The same for each of (queries, dimensions) vectors: every cluster is scanned once, every vector read once."""
         queries = checked(vectors, self.dimensions)
-        if k < 0 or mode not in MODES:
-            raise InvalidInput(f"k must not be negative and mode one of {', '.join(MODES)}; got {k}, {mode!r}")
+        k = wanted(k)
+        if mode not in MODES or (deadline is not None and isnan(deadline)):
+            raise InvalidInput(f"mode is one of {', '.join(MODES)}, deadline seconds; got {mode!r}, {deadline}")
         until = None if deadline is None else time.monotonic() + deadline
         new, now = self._held.search(queries, k, among)
         if now is None:
@@ -177,9 +180,15 @@ class TieredIndex:
             vector: (dimensions,) of the text known so far, such as the question that a model is rewriting.
             expect: seconds until the search; with the disk's speed it says how much may be fetched.
             lists: clusters to bring in; twice as many as a search looks into by default.
+
+        Raises:
+            InvalidInput: another dimension, a value that is not finite, or fewer than no clusters.
         """
+        if lists is not None and lists < 0:
+            raise InvalidInput(f"lists must not be negative, got {lists}", param="lists")
         [row] = checked(np.asarray(vector)[None], self.dimensions)
-        ticket = self._loader.ticket(self.segment, row, expect=expect, lists=lists or 2 * self.probed)
+        most = 2 * self.probed if lists is None else lists
+        ticket = self._loader.ticket(self.segment, row, expect=expect, lists=most)
         if not ticket.ended:
             self._waiting.append(ticket)
         return ticket

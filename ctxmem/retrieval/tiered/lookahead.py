@@ -13,12 +13,16 @@ from __future__ import annotations
 import itertools
 import os
 import queue
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Collection
 
+import numpy as np
+
 from ctxmem.errors import StoreError
+from ctxmem.ports.index import checked
 from ctxmem.retrieval.tiered.segment import Floats, Segment
 
 _AT_ONCE = 1 << 20  # bytes read at a time, after which a cancelled ticket is noticed
@@ -90,12 +94,16 @@ class Ticket:
         return sum(tuple(self.fetched.values()))  # taken at once: the loader may add to it
 
     def feed(self, vector: Floats) -> int:
-        """Look ahead from here, too: the vector of what is written by now. Returns how many clusters were added."""
+        """Look ahead from here, too: the vector of what is written by now. Returns how many clusters were added.
+
+        Raises:
+            InvalidInput: another dimension, or a value that is not finite.
+        """
         segment = self._segment
         if segment is None or self._ended:
             return 0
-        added = 0
-        for number in segment.nearest(vector, self._lists).tolist():
+        [row], added = checked(np.asarray(vector)[None], segment.manifest.dimensions), 0
+        for number in segment.nearest(row, self._lists).tolist():
             offset, length = segment.span(number)
             with self._lock:
                 if number in self._asked or length > self._left:
@@ -150,7 +158,8 @@ class Loader:
     def ticket(self, segment: Segment | None, vector: Floats, *, expect: float, lists: int) -> Ticket:
         """A ticket for a search that is `expect` seconds away; ended where nothing is to be read, or it is no use."""
         served = segment is not None and not self._closed and self.gate.open()
-        ticket = Ticket(self, segment if served else None, lists=lists, budget=int(self.speed * max(0.0, expect)))
+        budget = int(min(self.speed * max(0.0, expect), sys.maxsize))
+        ticket = Ticket(self, segment if served else None, lists=lists, budget=budget)
         ticket.feed(vector)
         return ticket
 

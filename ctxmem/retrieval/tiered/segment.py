@@ -98,12 +98,13 @@ class Names:
 
     def rows(self, ids: Collection[str]) -> NDArray[np.int64]:
         """The row of each id; -1 for one that is not there."""
-        wanted = encoded(ids)
+        can = np.array(["\0" not in id for id in ids], dtype=bool)
+        wanted = encoded([id if named else "" for id, named in zip(ids, can.tolist(), strict=True)])
         if not len(wanted) or not len(self._held):
             return np.full(len(wanted), -1, dtype=np.int64)
         places = np.searchsorted(self._held, wanted, sorter=self._order)
         rows = self._order[np.minimum(places, len(self._held) - 1)].astype(np.int64)
-        return np.where(self._held[rows] == wanted, rows, -1)
+        return np.where(can & (self._held[rows] == wanted), rows, -1)
 
 
 def encoded(ids: Collection[str]) -> NDArray[np.bytes_]:
@@ -174,11 +175,9 @@ class Segment:
         self.damaged.update(damaged)
         return found, damaged
 
-    def same(self, place: int, vector: Floats) -> bool:
-        """Whether the vector in a row is this one, by its checksum, and was neither erased nor found damaged."""
-        if place in self.gone or place in self.damaged:
-            return False
-        return bool(row_sum(np.ascontiguousarray(vector, dtype="<f4").tobytes()) == self.sums[place])
+    def same(self, place: int, checksum: int) -> bool:
+        """Whether the vector in a row has this checksum, and was neither erased nor found damaged."""
+        return place not in self.gone and place not in self.damaged and int(self.sums[place]) == checksum
 
     def decoded(self, place: int) -> Floats:
         """(dimensions,) what is left of a vector in its code."""

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +72,13 @@ class TestIngest:
             [Source("good", id="x"), Source("b", id="y" * 600)],
             [Source("good", id="x"), Source("b", id="y", metadata={"bad": object()})],
             [Source("good", id="x"), Source("b", id="y", kind="docx")],
+            [Source("good", id="x"), Source("b", id="y", metadata={"bad": float("nan")})],
+            [Source("good", id="x"), Source("b", id="y", at=float("nan"))],
+            [Source("good", id="x"), Source("b", id="y", at=float("inf"))],
+            [Source("good", id="x"), Source("b", id="y", at="yesterday")],
+            [Source("good", id="x"), Source("b", id=5)],
+            [Source("good", id="x"), Source(None, id="y")],
+            Source("good", id="x"),
         ],
     )
     def test_a_bad_document_writes_none(self, library: Library, store: SqlStore, sources: list[Source]) -> None:
@@ -114,6 +123,36 @@ class TestIngest:
         library = Library(store.documents, None)
         library.ingest("t", "n", [Source("The tram.", id="a")])
         assert found(library, "tram") == ["a"]
+
+
+class Misshapen(Hashing):
+    """An embedder whose vectors are not what it says."""
+
+    def __init__(self, change: Callable[[Any], Any]) -> None:
+        super().__init__("misshapen")
+        self._change = change
+
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
+        return self._change(super().embed(texts, query=query))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows[:-1],
+        lambda rows: rows[:, :-1],
+        lambda rows: np.hstack([rows, rows]),
+        lambda rows: rows.ravel(),
+        lambda rows: [["x"] * 32 for _ in rows],
+    ],
+)
+def test_an_embedder_that_gives_other_shapes_is_named(store: SqlStore, change: Callable[[Any], Any]) -> None:
+    """Nothing of it is kept; the documents are found by their words."""
+    library = Library(store.documents, Misshapen(change))
+    with pytest.raises(InvalidInput, match="'misshapen' gave"):
+        library.ingest("t", "n", [Source("The tram.", id="a")])
+    assert found(library, "tram", mode="words") == ["a"]
+    assert library._left("t", "n") == 1
 
 
 class TestEmbedderChanged:

@@ -60,7 +60,17 @@ class TestSearch:
 
     @pytest.mark.parametrize(
         "bad",
-        [{"text": ""}, {"text": "  "}, {"text": "x" * 20_001}, {"k": -1}, {"k": 1001}, {"mode": "magic"}, {"mmr": 2.0}],
+        [
+            {"text": ""},
+            {"text": "  "},
+            {"text": "x" * 20_001},
+            {"k": -1},
+            {"k": 1001},
+            {"mode": "magic"},
+            {"mmr": 2.0},
+            {"k": 2.5},
+            {"text": "\ud83c"},
+        ],
     )
     def test_bad_queries_are_refused(self, bad: dict[str, Any]) -> None:
         with pytest.raises(InvalidInput):

@@ -176,6 +176,17 @@ class TestInput:
             lambda index: index.add(["a\0b"], np.zeros((1, D), dtype=np.float32)),
             lambda index: index.search(np.zeros((1, D), dtype=np.float32), -1),
             lambda index: index.find(np.full(D, np.inf, dtype=np.float32), 1),
+            lambda index: index.find(np.zeros((2, D), dtype=np.float32), 1),
+            lambda index: index.find(np.zeros(D, dtype=np.float32), 1.5),
+            lambda index: index.find(np.zeros(D, dtype=np.float32), 1, deadline=np.nan),
+            lambda index: index.find(["a"] * D, 1),
+            lambda index: index.add([1], np.zeros((1, D), dtype=np.float32)),
+            lambda index: index.lookahead(np.zeros(D + 1, dtype=np.float32), expect=1.0),
+            lambda index: index.lookahead(np.full(D, np.nan, dtype=np.float32), expect=1.0),
+            lambda index: index.lookahead(np.zeros(D, dtype=np.float32), expect=1.0, lists=-1),
+            lambda index: index.lookahead(clustered(1)[0], expect=np.inf).feed(np.zeros(D - 1, dtype=np.float32)),
+            lambda index: index.lookahead(clustered(1)[0], expect=np.inf).feed(np.full(D, np.nan, dtype=np.float32)),
+            lambda index: index.compact(lists=0),
         ],
     )
     def test_wrong_calls_change_nothing(self, tmp_path: Path, call: Callable[[TieredIndex], object]) -> None:
@@ -203,10 +214,34 @@ class TestInput:
         index.add(["a"], clustered(1))
         index.compact()
         assert [m.id for m in index.find(clustered(1)[0], 50).matches] == ["a"]
+        for dimensions, probed in ((D, 0), (0, 1)):
+            with pytest.raises(InvalidInput):
+                TieredIndex(tmp_path / "b", "e", dimensions, probed=probed)
+
+    @pytest.mark.parametrize(
+        ("ids", "vectors", "lists"),
+        [
+            ([], clustered(0), None),
+            (["a"], clustered(2), None),
+            (["a", "a"], clustered(2), None),
+            (["a"], clustered(1)[0], None),
+            (["a", "b"], np.full((2, D), np.nan, dtype=np.float32), None),
+            (["a", "b"], clustered(2), 0),
+        ],
+    )
+    def test_a_segment_that_cannot_be_is_not_there(
+        self, tmp_path: Path, ids: list[str], vectors: Floats, lists: int | None
+    ) -> None:
         with pytest.raises(InvalidInput):
-            TieredIndex(tmp_path / "b", "e", D, probed=0)
-        with pytest.raises(InvalidInput):
-            build(tmp_path / "c", [], clustered(0), fingerprint="e")
+            build(tmp_path / "c", ids, vectors, fingerprint="e", lists=lists)
+        assert not list(tmp_path.iterdir())
+
+    def test_ids_that_cannot_be_are_not_there(self, tmp_path: Path) -> None:
+        index = filled(tmp_path, count=60)
+        index.erase(["v1"])
+        for id in ("a\0b", "\0", "\0\1"):
+            assert index.remove([id]) == 0
+            assert index.find(clustered(1)[0], 1, among=[id]).matches == []
 
     def test_past_a_deadline_comes_what_there_is(self, tmp_path: Path) -> None:
         hits = filled(tmp_path).find(clustered(1)[0], 10, deadline=0.0)
