@@ -10,6 +10,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+FORGET = "forget"
+"""Kind of the job that takes erased vectors off the disk; its payload names the namespace."""
+
 
 @dataclass(frozen=True, slots=True)
 class Document:

@@ -102,6 +102,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         model: local language model and scorer: packaged name, hub id or path; empty for none.
         adapter: adapter of compressed memory for the model: hub id or path; empty for the one that ships.
         embedder: model that makes the vectors of documents: packaged name, hub id or path.
+        vectors_in_memory: vectors of a namespace of documents up to which they are held in memory; of more, most are in
+            `data_dir`.
         state_model: model of an upstream that writes states after answers under the policy `mem1`; empty to have them
             extracted at the epoch, without a model.
         deadline_ms: milliseconds that shortening what has arrived may take; an epoch may take ten times that.
@@ -124,6 +126,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: str = "smollm2"
     adapter: str = ""
     embedder: str = "minilm"
+    vectors_in_memory: Count = 50_000
     state_model: str = ""
     deadline_ms: Count = 150
     max_body_bytes: Count = 32 * 2**20

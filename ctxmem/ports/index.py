@@ -88,6 +88,33 @@ class Returning(Protocol):
         ...
 
 
+@runtime_checkable
+class Keeping(Protocol):
+    """An index that keeps vectors on a disk, for an owner that keeps the truth elsewhere.
+
+    Attributes:
+        approximate: whether a search may look at less than all there is.
+        damaged: ids whose vectors were found damaged; they are whole again once they are added.
+    """
+
+    @property
+    def approximate(self) -> bool: ...
+    @property
+    def damaged(self) -> list[str]: ...
+
+    def tend(self) -> None:
+        """Write to the disk what should not stay in memory, where there is enough of it."""
+        ...
+
+    def erase(self, ids: Collection[str] | None = None) -> int:
+        """Take vectors out and off the disk at once, by default all that were taken out; returns how many those were.
+
+        Raises:
+            StoreError: the disk is full or cannot be written.
+        """
+        ...
+
+
 def checked(vectors: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
     """Vectors as an index takes them.
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctxmem.errors import InvalidInput
-from ctxmem.ports import Embedder, Index, Lookahead, Match
+from ctxmem.ports import Embedder, Index, Keeping, Lookahead, Match
 from ctxmem.ports.index import Returning
 from ctxmem.retrieval.flat import FlatIndex
 from ctxmem.retrieval.fuse import DENSE, weighted
@@ -84,6 +84,11 @@ class Hybrid:
             if self._index is not None:
                 self._index.remove(ids)
             return self._words.remove(ids)
+
+    @property
+    def keeping(self) -> Keeping | None:
+        """The index, where it keeps vectors on a disk."""
+        return self._index if isinstance(self._index, Keeping) else None
 
     def likeness(self, one: str, other: str) -> float:
         """Inner product of the vectors of two texts; 0 when one has none, or the index does not give vectors back."""

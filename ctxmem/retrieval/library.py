@@ -163,8 +163,19 @@ class Library:
         return self.embed(tenant, namespace, progress=progress)
 
     def delete(self, tenant: str, namespace: str, document_ids: Sequence[str]) -> int:
-        """Delete documents with their chunks and vectors; returns how many were there."""
-        return self.store.delete(tenant, namespace, list(dict.fromkeys(document_ids))).result()
+        """Delete documents with their chunks and vectors, on the disk too; returns how many were there."""
+        count = self.store.delete(tenant, namespace, list(dict.fromkeys(document_ids))).result()
+        if count:
+            self.forget(tenant, namespace)
+        return count
+
+    def forget(self, tenant: str, namespace: str) -> int:
+        """Take vectors of what was deleted or erased off the disk, by whomever; returns how many those were.
+
+        Raises:
+            StoreError: the database is out of reach, or the disk cannot be written.
+        """
+        return self._shelved(tenant, namespace).erase() if self._indexes else 0
 
     def search(self, tenant: str, query: Query) -> Results:
         """Find chunks; sees every write acknowledged before it began.

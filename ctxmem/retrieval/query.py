@@ -99,8 +99,9 @@ class Results:
         found: best first.
         exact: whether the vectors were searched exactly and completely.
         coverage: share of the chunks that might be found which have a vector.
-        degraded: what could not be done, such as `embedder` (words alone were searched), `reranker`, or `embedding`
-            (some chunks still wait for their vectors); empty when all was done.
+        degraded: what could not be done, such as `embedder` (words alone were searched), `reranker`, `embedding` (some
+            chunks still wait for their vectors), or `rows` (vectors on disk are damaged, and their codes stood in; the
+            next search reads them anew); empty when all was done.
         stats: counts and milliseconds by name.
     """
 

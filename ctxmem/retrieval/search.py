@@ -44,9 +44,12 @@ class Searching:
         covered = 1.0 if query.mode == "words" else self._shelved.covered(among)
         if covered < 1:
             self._degraded.append("embedding")
+        kept = self._shelved.hybrid.keeping if query.mode != "words" else None
+        if kept and kept.damaged:
+            self._degraded.append("rows")
         found = self._found(matches[: query.k])
         stats = {"chunks": len(self._shelved.hybrid), "milliseconds": round(1000 * (time.monotonic() - started), 3)}
-        exact = covered == 1 and "embedder" not in self._degraded
+        exact = covered == 1 and not {"embedder", "rows"} & set(self._degraded) and not (kept and kept.approximate)
         return Results(found, exact, covered, tuple(self._degraded), stats)
 
     def _first(self, among: Collection[str] | None) -> list[Match]:

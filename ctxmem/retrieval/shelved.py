@@ -6,6 +6,7 @@ out and what is new is loaded, so a search sees every write that was acknowledge
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Collection
 
@@ -17,6 +18,8 @@ from ctxmem.ports import DocumentStore, Embedder, Index
 from ctxmem.retrieval.hybrid import Hybrid
 
 _AT_ONCE = 4096  # chunks loaded in one go
+
+_log = logging.getLogger("ctxmem.retrieval")
 
 
 class Shelved:
@@ -50,8 +53,20 @@ class Shelved:
             shelf = self._store.shelf(self._tenant, self._namespace) or Shelf(self._namespace)
             if shelf.version != self._version:
                 self._load(self._store.outline(self._tenant, self._namespace), shelf)
+                self._tend(first=self._version == 0)
                 self._version = shelf.version
+            self._repair(shelf)
             return shelf
+
+    def erase(self) -> int:
+        """Take off the disk what is not in SQL any more; returns how many vectors those were.
+
+        Raises:
+            StoreError: the database is out of reach, or the disk cannot be written.
+        """
+        self.catch_up()
+        kept = self.hybrid.keeping
+        return kept.erase() if kept else 0
 
     def among(self, wanted: Filter) -> Collection[str] | None:
         """Ids of the chunks that pass the filter; None for all."""
@@ -74,6 +89,25 @@ class Shelved:
             some = new[start : start + _AT_ONCE]
             self._add(self._store.chunks(self._tenant, self._namespace, some), shelf.fingerprint)
         self._outline = outline
+
+    def _tend(self, *, first: bool) -> None:
+        """Write to the disk what is much; a disk that is full leaves it in memory. At first erase what SQL has not."""
+        kept = self.hybrid.keeping
+        if kept is None:
+            return
+        try:
+            if first:
+                kept.erase()
+            kept.tend()
+        except StoreError as error:
+            _log.warning("vectors of namespace %r stay in memory: %s", self._namespace, error)
+
+    def _repair(self, shelf: Shelf) -> None:
+        """Take in anew from SQL what was found damaged on the disk."""
+        damaged = self.hybrid.keeping.damaged if self.hybrid.keeping else []
+        if damaged:
+            _log.warning("%d vectors of namespace %r were damaged and are read anew", len(damaged), self._namespace)
+            self._add(self._store.chunks(self._tenant, self._namespace, damaged), shelf.fingerprint)
 
     def _add(self, chunks: list[Chunk], fingerprint: str) -> None:
         """Put chunks in, those with a vector of our embedder under it."""

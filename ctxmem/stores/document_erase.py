@@ -1,4 +1,7 @@
-"""Erasure of documents: with their user, or with the session they belong to."""
+"""Erasure of documents: with their user, or with the session they belong to.
+
+A job that commits with it takes their vectors off the disk, where an index keeps them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Connection, select, update
 
 from ctxmem.stores.document_schema import chunks, documents, shelves
+from ctxmem.stores.document_writer import off_disk
+from ctxmem.stores.jobs import JobWriter
 from ctxmem.stores.memory_erase import Gone
 from ctxmem.stores.reads import chunks as parts
 
@@ -33,3 +38,4 @@ def _erase(connection: Connection, tenant: str, whose: ColumnElement[bool], gone
             gone.ids.update(some)
             gone.delete(chunks, (chunks.c.namespace == namespace) & chunks.c.document_id.in_(some))
             gone.delete(documents, (documents.c.namespace == namespace) & documents.c.id.in_(some))
+    JobWriter(connection.dialect).add(connection, tenant, map(off_disk, found))

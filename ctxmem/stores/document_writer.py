@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Dialect, Table, delete, select, update
 
-from ctxmem.document import Chunk, Document, Shelf
+from ctxmem.document import FORGET, Chunk, Document, Shelf
 from ctxmem.errors import Conflict, InvalidInput
-from ctxmem.job import Job
+from ctxmem.job import Job, job
 from ctxmem.stores import statements
 from ctxmem.stores.document_schema import chunks, documents, shelves
 from ctxmem.stores.jobs import JobWriter
@@ -52,13 +52,15 @@ class DocumentWriter:
         return version
 
     def delete(self, connection: Connection, tenant: str, namespace: str, document_ids: Sequence[str]) -> int:
-        """Delete documents with their chunks; returns how many were there."""
+        """Delete documents with their chunks, and leave the disk's share to a job; returns how many were there."""
         self._move(connection, tenant, namespace)
         count = 0
         for some in parts(document_ids):
             connection.execute(delete(chunks).where(*_in(chunks, tenant, namespace), chunks.c.document_id.in_(some)))
             ours = (*_in(documents, tenant, namespace), documents.c.id.in_(some))
             count += connection.execute(delete(documents).where(*ours)).rowcount
+        if count:
+            self._jobs.add(connection, tenant, [off_disk(namespace)])
         return count
 
     def put_vectors(self, connection: Connection, tenant: str, shelf: Shelf, vectors: Mapping[str, bytes]) -> int:
@@ -118,6 +120,11 @@ class DocumentWriter:
         row = {field.name: getattr(chunk, field.name) for field in fields(Chunk)}
         row |= {"tenant": tenant, "namespace": namespace, "fingerprint": "", "vector": None}
         connection.exec_driver_sql(self._chunk, row)
+
+
+def off_disk(namespace: str) -> Job:
+    """The job that takes vectors of what is gone off the disk; one at a time waits for a namespace."""
+    return job(FORGET, {"namespace": namespace}, key=namespace)
 
 
 def _in(table: Table, tenant: str, namespace: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

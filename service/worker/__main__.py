@@ -12,6 +12,7 @@ from types import FrameType
 
 import uvicorn
 
+from ctxmem.retrieval.disk import OnDisk
 from service import settings
 from service.worker.documents import Documents
 from service.worker.server import create_app
@@ -60,12 +61,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cache-dir", type=Path, default=None, help="folder of converted models")
     parser.add_argument("--adapter", default="", help="folder or hub id; empty for the one that ships")
     parser.add_argument("--embedder", default="minilm", help="packaged name, folder or hub id")
+    parser.add_argument("--vectors", type=Path, default=None, help="folder of vectors; without one all are in memory")
+    parser.add_argument("--vectors-in-memory", type=int, default=50_000, help="of a namespace, before most go there")
     return parser
 
 
 def _documents(asked: argparse.Namespace) -> Documents:
     """The library on the database that the environment names: a URL may have a password, which arguments would show."""
-    return Documents(settings.told("database_url"), embedder=asked.embedder, cache_dir=asked.cache_dir)
+    options = {"embedder": asked.embedder, "cache_dir": asked.cache_dir}
+    return Documents(settings.told("database_url"), **options, disk=_disk(asked))
+
+
+def _disk(asked: argparse.Namespace) -> OnDisk | None:
+    return None if asked.vectors is None else OnDisk(asked.vectors, kept=asked.vectors_in_memory)
 
 
 def _unix(path: Path) -> socket.socket:

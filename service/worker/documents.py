@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from ctxmem.document import FORGET
 from ctxmem.errors import CtxmemError, InvalidInput, ModelError
 from ctxmem.job import Claim
 from ctxmem.runner import Handler, Note, Runner
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ctxmem.lm.rerank.late import LateReranker
     from ctxmem.lm.rerank.reranker import Reranker
     from ctxmem.ports import Embedder
+    from ctxmem.retrieval.disk import OnDisk
     from ctxmem.retrieval.library import Library
     from ctxmem.stores.sql import SqlStore
 
@@ -54,10 +56,18 @@ class Documents:
         database: its URL; None when there is none.
         embedder: packaged name, folder or hub id.
         cache_dir: where converted models are kept.
+        disk: makes indexes whose vectors are on disk; None to keep all in memory.
     """
 
-    def __init__(self, database: str | None, *, embedder: str = "minilm", cache_dir: Path | None = None) -> None:
-        self._database, self._name, self._cache_dir = database, embedder, cache_dir
+    def __init__(
+        self,
+        database: str | None,
+        *,
+        embedder: str = "minilm",
+        cache_dir: Path | None = None,
+        disk: OnDisk | None = None,
+    ) -> None:
+        self._database, self._name, self._cache_dir, self._disk = database, embedder, cache_dir, disk
         self._opening = threading.Lock()
         self._stop = threading.Event()
         self._jobs: threading.Thread | None = None
@@ -122,7 +132,7 @@ class Documents:
     def _library(self) -> Library:
         from ctxmem.retrieval.library import Library
 
-        return Library(self.store.documents, self.embedder, self.reranker)
+        return Library(self.store.documents, self.embedder, self.reranker, indexes=self._disk)
 
     @cached_property
     def reranker(self) -> LateReranker:
@@ -177,7 +187,7 @@ class Documents:
 
     def _run(self) -> None:
         """Do jobs until stopped; a database that is not there yet is waited for."""
-        handlers: dict[str, Handler] = {EMBED: self._make, REEMBED: self._make}
+        handlers: dict[str, Handler] = {EMBED: self._make, REEMBED: self._make, FORGET: self._forget}
         while not self._stop.is_set():
             try:
                 Runner(self.store.jobs, handlers, lease=LEASE, idle=1.0).run(self._stop)
@@ -192,6 +202,12 @@ class Documents:
             self.library.reembed(claim.tenant, namespace, progress=self._noting(note))
         else:
             self.library.embed(claim.tenant, namespace, progress=self._noting(note))
+
+    def _forget(self, claim: Claim, note: Note) -> None:
+        """Take erased vectors off the disk, where the namespace has some."""
+        namespace = str(claim.job.payload["namespace"])
+        if self._disk is not None and self._disk.folder(claim.tenant, namespace).exists():
+            note({"erased": self.library.forget(claim.tenant, namespace)})
 
     def _noting(self, note: Note) -> Callable[[int, int], None]:
         def progress(done: int, whole: int) -> None:

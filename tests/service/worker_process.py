@@ -91,6 +91,10 @@ def running(cache: Path) -> Iterator[Worker]:
             process.wait()
 
 
+IN_MEMORY = 50
+"""Vectors of a namespace before most go to the disk."""
+
+
 @dataclass
 class Work:
     """A model worker that can be killed and started again."""
@@ -100,6 +104,7 @@ class Work:
 
     def start(self) -> None:
         argv = [sys.executable, "-m", "service.worker", "--socket", str(self.folder / "worker.sock")]
+        argv += ["--vectors", str(self.folder / "vectors"), "--vectors-in-memory", str(IN_MEMORY)]
         environment = os.environ | {"CTXMEM_DATABASE_URL": f"sqlite:///{self.folder}/ctxmem.db"}
         self.process = subprocess.Popen(argv, env=environment)
         library, end = RemoteLibrary(self.folder / "worker.sock"), time.monotonic() + 60

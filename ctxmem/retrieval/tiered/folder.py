@@ -22,14 +22,13 @@ class Folder:
     """Where an index has its segments; one process at a time opens it.
 
     Args:
-        path: the folder; made when it is not there.
+        path: the folder; made with the first segment.
         fingerprint: embedder whose vectors they are.
         dimensions: length of a vector.
     """
 
     def __init__(self, path: Path, fingerprint: str, dimensions: int) -> None:
         self._path, self._fingerprint, self._dimensions = path, fingerprint, dimensions
-        path.mkdir(parents=True, exist_ok=True)
 
     def current(self) -> Segment | None:
         """The current segment, an erasure that was cut off ended; None when there is none that is whole."""
@@ -82,8 +81,9 @@ class Folder:
 
     def clear(self) -> None:
         """Remove all segments."""
-        (self._path / _CURRENT).unlink(missing_ok=True)
-        self._leave("")
+        if self._path.exists():
+            (self._path / _CURRENT).unlink(missing_ok=True)
+            self._leave("")
 
     def _leave(self, name: str) -> None:
         """Remove all segments but one, and what was left half-written."""

@@ -66,6 +66,18 @@ class Held:
         """What is on disk now."""
         return self._now
 
+    @property
+    def damaged(self) -> list[str]:
+        """Ids that are there and whose vectors on disk were found damaged."""
+        now = self._now
+        rows = sorted(now.segment.damaged) if now else []
+        return [now.segment.ids[row] for row in rows if now.alive[row]] if now else []
+
+    @property
+    def new(self) -> int:
+        """Vectors in memory."""
+        return len(self._new)
+
     def add(self, ids: Sequence[str], vectors: Floats) -> None:
         """Put vectors in; those that stand in the segment as they are only come alive."""
         encoded(ids)  # refused now, not when a segment is written

@@ -37,6 +37,9 @@ from ctxmem.retrieval.tiered.upkeep import Upkeep
 
 PROBED = 32
 """Clusters that a search looks into."""
+KEPT = 50_000
+"""Vectors that stay in memory before `tend` writes them to the disk: up to there nothing is faster than a product."""
+_SHARE = 8  # of those on disk, an eighth more must be new
 _TICKETS = 16  # lookaheads that wait for a search
 
 
@@ -50,17 +53,25 @@ class TieredIndex:
     """
 
     def __init__(
-        self, folder: Path, fingerprint: str, dimensions: int, *, probed: int = PROBED, trusted: bool = True
+        self,
+        folder: Path,
+        fingerprint: str,
+        dimensions: int,
+        *,
+        probed: int = PROBED,
+        trusted: bool = True,
+        kept: int = KEPT,
     ) -> None:
         """Open the index in a folder, which one process at a time may have open.
 
         Args:
-            folder: where its segment is; made when it is not there.
+            folder: where its segment is; made with the first one.
             fingerprint: name of the embedder.
             dimensions: length of a vector.
             probed: see `TieredIndex`.
             trusted: whether what the segment holds is there at once. If not, it is there once it is added again, which
                 costs no more than a checksum: for owners who keep the truth elsewhere.
+            kept: vectors that stay in memory before `tend` writes them to the disk.
 
         Raises:
             InvalidInput: no dimensions, or no cluster may be searched.
@@ -69,6 +80,7 @@ class TieredIndex:
             said = f"dimensions and clusters to look into are one at least, got {dimensions} and {probed}"
             raise InvalidInput(said, param="probed")
         self.fingerprint, self.dimensions, self.probed = fingerprint, dimensions, probed
+        self._kept = kept
         place = Folder(folder, fingerprint, dimensions)
         self._held = Held(place.current(), fingerprint, dimensions, trusted=trusted)
         self._upkeep = Upkeep(place, self._held, fingerprint)
@@ -82,6 +94,16 @@ class TieredIndex:
     def segment(self) -> Segment | None:
         """What is on disk now."""
         return self._held.now.segment if self._held.now else None
+
+    @property
+    def approximate(self) -> bool:
+        """Whether a search looks into less than all clusters."""
+        return self.segment is not None and self.segment.manifest.lists > self.probed
+
+    @property
+    def damaged(self) -> list[str]:
+        """Ids whose vectors were found damaged; `add` makes them whole."""
+        return self._held.damaged
 
     def add(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Put (len(ids), dimensions) vectors in; one whose id is there takes the old one's place.
@@ -204,6 +226,15 @@ class TieredIndex:
             StoreError: the disk is full, cannot be written, or holds a damaged vector; the index is as before.
         """
         self._upkeep.compact(lists, progress)
+
+    def tend(self) -> None:
+        """Compact when more than `kept` vectors are in memory, and an eighth of what is on disk.
+
+        Raises:
+            StoreError: as `compact`; the vectors stay in memory.
+        """
+        if self._held.new > max(self._kept, len(self) // _SHARE):
+            self.compact()
 
     def erase(self, ids: Collection[str] | None = None) -> int:
         """Take vectors out, and off the disk before this returns: their values, codes, ids, and all made of them alone.
