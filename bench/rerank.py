@@ -12,6 +12,7 @@ import argparse
 import gc
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -32,12 +33,13 @@ from bench.rerank_first import Bm25
 from bench.rerank_sets import load
 from ctxmem.lm.loading import model_folder
 from ctxmem.lm.rerank.decoder import ResidentDecoder
+from ctxmem.lm.rerank.engine import Options, rank
 from ctxmem.lm.rerank.layered import Decoder, pad
 from ctxmem.lm.rerank.reranker import Reranker
 from ctxmem.lm.rerank.shipped import InteractionModel
 from ctxmem.lm.text import Tokenizer
 from ctxmem.models import locate
-from ctxmem.retrieval.pruning import Calibrated, calibrate
+from ctxmem.retrieval.pruning import Calibrated, Run, best_of, calibrate, pruned_run
 
 Score = Callable[[str, Sequence[str]], Sequence[float]]
 """From a query and its candidates to scores."""
@@ -215,32 +217,52 @@ def pruned(calibration: int, unseen: int, *, k: int = 5, candidates: int = 20) -
     """Print what pruning saves on unseen queries, and how often it changes the best k."""
     reranker = Reranker.load()
     sets = ("nq", "hotpotqa", "squad")
-    seen = [row for name in sets for row in asked(name, "train", calibration // len(sets), candidates)]
+    shares = [[asked(name, "train", calibration // len(sets), candidates) for name in sets]]
+    shares += [[asked(name, "test", unseen // len(sets), candidates) for name in sets]]
+    seen, fresh = ([row for rows in zip(*share, strict=True) for row in rows] for share in shares)
     runs = reranker.traces(seen)
-    fresh = [row for name in sets for row in asked(name, "test", unseen // len(sets), candidates)]
     policy = calibrate(runs, k=k, alpha=ALPHA, model=reranker.name)
-    print(f"\ncalibrated(alpha={ALPHA}), k={k}, {len(seen)} queries, margins at {sorted(policy.margins)}")
-    judged(reranker, policy, fresh, k)
+    print(f"\ncalibrated(alpha={ALPHA}), k={k}, {len(seen)} queries, margin {policy.margin:.2f}", flush=True)
+    runs += judged(reranker, policy, fresh, k)
+    resampled(runs, len(seen), k)
 
 
-def judged(reranker: Reranker, policy: Calibrated, rows: Sequence[Asked], k: int) -> None:
-    """Ask each query twice, in full and pruned."""
-    full, short, same, shared, cost = [], [], [], [], []
+def judged(reranker: Reranker, policy: Calibrated, rows: Sequence[Asked], k: int) -> list[Run]:
+    """Ask each query twice, in full and pruned; returns the full runs."""
+    full, short, same, shared, cost, runs = [], [], [], [], [], []
     for query, texts in rows:
-        reranker.policy = None
         begun = time.perf_counter()
-        whole = reranker.rank(query, texts, k=k)
+        whole = rank(reranker.model, query, texts, k=k, options=Options(trace=True))
         full.append(time.perf_counter() - begun)
-        reranker.policy = policy
         begun = time.perf_counter()
-        quick = reranker.rank(query, texts, k=k)
+        quick = rank(reranker.model, query, texts, k=k, policy=policy)
         short.append(time.perf_counter() - begun)
-        same.append(set(whole.order) == set(quick.order))
-        shared.append(len(set(whole.order) & set(quick.order)) / k)
-        cost.append(quick.cost_fraction)
+        agreed = set(whole.order[:k]) & set(quick.order[:k])
+        same.append(len(agreed) == k)
+        shared.append(len(agreed) / k)
+        cost.append(quick.cost)
+        runs.append(whole.trace)
     print(
         f"  {len(rows)} unseen queries: work {fmean(cost):.2f}x, time {median(short) / median(full):.2f}x (median),"
         f" {sum(short) / sum(full):.2f}x (sum); same best {k} in {fmean(same):.3f}, agreement {fmean(shared):.3f}",
+        flush=True,
+    )
+    return runs
+
+
+def resampled(runs: Sequence[Run], seen: int, k: int, *, rounds: int = 20) -> None:
+    """The same with other queries seen and unseen: means over random parts of all runs, the least and the most work."""
+    rng, works, same = random.Random(1), [], []
+    for _ in range(rounds):
+        drawn = rng.sample(runs, len(runs))
+        policy = calibrate(drawn[:seen], k=k, alpha=ALPHA)
+        found = [(pruned_run(policy, run, k), best_of(run[-1], k)) for run in drawn[seen:]]
+        layers = [max(0, exits - 1) for (_, reached), _ in found for exits in reached]  # the first is before any layer
+        works.append(fmean(layers) / (len(runs[0]) - 1))
+        same.append(fmean(kept == best for (kept, _), best in found))
+    print(
+        f"  {rounds} random parts of these: work {fmean(works):.2f}x ({min(works):.2f} to {max(works):.2f}),"
+        f" same best {k} in {fmean(same):.3f}",
         flush=True,
     )
 

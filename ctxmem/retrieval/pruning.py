@@ -1,19 +1,32 @@
 """When a candidate of a layer-by-layer reranker may stop: three policies, as pure functions of the scores so far.
 
 Source: GRATING / PRISM (arXiv 2510.15620), section 4.1. `Prism` is the paper's policy. `Calibrated` replaces its
-dispersion threshold and clusters by margins learned from full runs, which carry a promise that assumes nothing about
-the scores' distribution (split conformal prediction; Vovk et al. 2005; union bound over the exits).
+dispersion threshold and clusters by a forecast of the final score and a margin around it, both learned from full runs.
+The margin carries a promise that assumes nothing about the scores' distribution (split conformal prediction; Vovk
+et al. 2005): what is calibrated is not a score but the pruned run's whole result, so exits need no union bound.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, pstdev
 from typing import NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ctxmem.errors import InvalidInput
+
+Path = Sequence[float]
+"""A candidate's scores, from the first exit to the one it has reached; higher is better."""
+Run = Sequence[Sequence[float]]
+"""A full run of one query: by exit, the scores of all its candidates, the last exit's being final."""
+
+_STEPS = 60  # margins that are tried
+_FINEST = 1 / 300  # the smallest of them, as a share of the largest
+_RIDGE = 1e-3  # of the mean variance of what a forecast is made from
 
 
 class Verdict(NamedTuple):
@@ -31,12 +44,11 @@ class Verdict(NamedTuple):
 class Policy(Protocol):
     """Decides at each exit which candidates go on."""
 
-    def prune(self, layer: int, scores: Sequence[float], slots: int) -> Verdict:
+    def prune(self, paths: Sequence[Path], slots: int) -> Verdict:
         """Judge the running candidates.
 
         Args:
-            layer: layers done, from 1.
-            scores: of each running candidate, higher is better.
+            paths: of each, its scores so far.
             slots: places of the result that are still free.
         """
         ...
@@ -46,7 +58,7 @@ class Policy(Protocol):
 class Never:
     """Every candidate runs to the end: the plain forward pass."""
 
-    def prune(self, layer: int, scores: Sequence[float], slots: int) -> Verdict:
+    def prune(self, paths: Sequence[Path], slots: int) -> Verdict:
         return Verdict()
 
 
@@ -67,8 +79,8 @@ class Prism:
     clusters: int = 3
     exact: bool = False
 
-    def prune(self, layer: int, scores: Sequence[float], slots: int) -> Verdict:
-        values = [1 / (1 + math.exp(-max(-60.0, min(60.0, score)))) for score in scores]
+    def prune(self, paths: Sequence[Path], slots: int) -> Verdict:
+        values = [1 / (1 + math.exp(-max(-60.0, min(60.0, path[-1])))) for path in paths]
         mean = fmean(values) if values else 0.0
         if slots <= 0 or len(values) <= slots or abs(pstdev(values) / max(mean, 1e-12)) <= self.cv:
             return Verdict()
@@ -103,49 +115,65 @@ def clusters_of(values: Sequence[float], count: int, *, rounds: int = 50) -> lis
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """Drops what is further below the k-th score, and accepts what is further above the next, than ever mattered.
+    """Drops what is forecast further below the k-th best, and accepts what is further above the next, than the margin.
 
-    For queries exchangeable with those it was calibrated on, the set of the first k differs from the full run's with
-    probability at most `alpha`. Without margins, or with another k, it prunes nothing.
+    For queries exchangeable with those it was calibrated on, with k results asked for, the set of the first k differs
+    from the full run's with probability at most `alpha`. With another k nothing is promised; without a margin nothing
+    is pruned.
 
     Attributes:
-        margins: by layer, in units of the score.
-        k: the result's size that the margins hold for.
+        weights: by number of exits passed, what each score so far weighs in the forecast of the final score, in units
+            of that forecast's own error.
+        margin: in those units.
+        k: the result's size that the margin holds for.
         alpha: the promise.
-        queries: how many the margins come from.
-        model: fingerprint of the model that they belong to.
+        queries: how many it was calibrated on.
+        model: fingerprint of the model that it belongs to.
         exact: only drop, so that the order is the full run's.
     """
 
-    margins: Mapping[int, float] = field(default_factory=dict)
+    weights: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    margin: float = math.inf
     k: int = 0
     alpha: float = 0.1
     queries: int = 0
     model: str = ""
     exact: bool = False
 
-    def prune(self, layer: int, scores: Sequence[float], slots: int) -> Verdict:
-        margin = self.margins.get(layer, math.inf)
-        if not 0 < slots < len(scores) or margin == math.inf:
+    def prune(self, paths: Sequence[Path], slots: int) -> Verdict:
+        weights = self.weights.get(len(paths[0])) if paths else None
+        if weights is None or not 0 < slots < len(paths) or self.margin == math.inf:
             return Verdict()
-        ranked = sorted(scores, reverse=True)
+        hoped = [forecast(weights, path) for path in paths]
+        ranked = sorted(hoped, reverse=True)
         kth, after = ranked[slots - 1], ranked[slots]
-        drop = frozenset(place for place, score in enumerate(scores) if kth - score > margin)
-        accept = frozenset(place for place, score in enumerate(scores) if score - after > margin)
+        drop = frozenset(place for place, score in enumerate(hoped) if kth - score > self.margin)
+        accept = frozenset(place for place, score in enumerate(hoped) if score - after > self.margin)
         return Verdict(frozenset() if self.exact else accept, drop)
 
 
-def calibrate(runs: Sequence[Sequence[Sequence[float]]], *, k: int, alpha: float, model: str = "") -> Calibrated:
-    """Margins from full runs.
+def forecast(weights: Sequence[float], path: Path) -> float:
+    """What a candidate's scores so far let expect of its final score; -inf for one that could not be scored.
 
-    For each query and layer the smallest margin that keeps the final first k; of these, the (1 - alpha / exits)
-    quantile with the finite-sample correction.
+    >>> forecast((-1.0, 2.0), [1.0, 3.0])
+    5.0
+    """
+    found = sum(weight * score for weight, score in zip(weights, path, strict=True))
+    return found if math.isfinite(found) else -math.inf
+
+
+def calibrate(runs: Sequence[Run], *, k: int, alpha: float, model: str = "", exact: bool = False) -> Calibrated:
+    """A policy from full runs: forecasts from every third query, the margin from the others.
+
+    For each of the others the smallest margin is sought at which, and at all larger ones, its pruned run has the full
+    run's first k; of these, the (1 - alpha) quantile with the finite-sample correction.
 
     Args:
-        runs: of each query, by layer from the first, the scores of all its candidates.
+        runs: in an order that says nothing about them; at least 1.5 / alpha - 1.5, with fewer nothing is pruned.
         k: size of the result.
         alpha: largest share of queries whose result may change, in (0, 1).
         model: fingerprint of the model.
+        exact: only drop, see `Calibrated`.
 
     Raises:
         InvalidInput: alpha or k is out of range, or the runs are not of one depth.
@@ -155,26 +183,90 @@ def calibrate(runs: Sequence[Sequence[Sequence[float]]], *, k: int, alpha: float
     depths = {len(run) for run in runs}
     if len(depths) > 1:
         raise InvalidInput(f"the runs have different depths: {sorted(depths)}")
-    exits = max(0, next(iter(depths), 0) - 1)
-    margins: dict[int, float] = {}
-    for at in range(exits):
-        needed = sorted(needed_margin(run[at], run[-1], k) for run in runs)
-        rank = math.ceil((len(needed) + 1) * (1 - alpha / exits))
-        if rank <= len(needed):
-            margins[at + 1] = needed[rank - 1]
-    return Calibrated(margins, k, alpha, len(runs), model)
+    learned, held = runs[::3], [run for place, run in enumerate(runs) if place % 3]
+    weights = forecasts(learned)
+    found = Calibrated(weights, math.inf, k, alpha, len(runs), model, exact)
+    margins = _margins(weights, learned)
+    needed = sorted(needed_margin(found, run, margins) for run in held)
+    rank = math.ceil((len(needed) + 1) * (1 - alpha))
+    return replace(found, margin=needed[rank - 1]) if rank <= len(needed) else found
 
 
-def needed_margin(scores: Sequence[float], final: Sequence[float], k: int) -> float:
-    """The smallest margin at which no candidate of the final first k is dropped and no other is accepted.
+def forecasts(runs: Sequence[Run]) -> dict[int, tuple[float, ...]]:
+    """By exit, from 1 to the last but one, weights of the scores so far that come closest to the final score.
 
-    It is how far the best of the others stands above the worst of the first k, so it holds whichever candidates have
-    left before: among those that still run, a member is dropped only when another stands a margin above it.
-
-    >>> needed_margin([3.0, 1.0, 2.5], [3.0, 2.0, 1.0], 2)
-    1.5
+    Ridge regression on what each layer added to the score, within queries: only differences between candidates matter.
+    Divided by its error (root mean square), so that one margin suits all exits.
     """
-    last = sorted(range(len(final)), key=lambda place: (-final[place], place))
-    if len(last) <= k:
-        return 0.0
-    return max(0.0, max(scores[place] for place in last[k:]) - min(scores[place] for place in last[:k]))
+    scored = [_finite(run) for run in runs]
+    rows = [table - table.mean(1, keepdims=True) for table in scored if table.shape[1] > 1]
+    if not rows:
+        return {}
+    table = np.concatenate(rows, axis=1)  # (exits, candidates of all queries)
+    added = np.diff(table, axis=0, prepend=0.0)
+    return {exits: _weights(added[:exits], table[-1]) for exits in range(1, len(table))}
+
+
+def _weights(added: NDArray[np.float64], final: NDArray[np.float64]) -> tuple[float, ...]:
+    square = added @ added.T
+    square += (_RIDGE * square.trace() / len(added) + 1e-12) * np.eye(len(added))
+    solved = np.linalg.solve(square, added @ final)
+    solved /= max(float(np.sqrt(np.mean((solved @ added - final) ** 2))), 1e-9)
+    weights: list[float] = (solved - np.append(solved[1:], 0.0)).tolist()  # of the scores instead of what was added
+    return tuple(weights)
+
+
+def needed_margin(policy: Calibrated, run: Run, margins: Sequence[float]) -> float:
+    """The smallest margin at which, and at all larger ones, the pruned run has the full run's first k.
+
+    Args:
+        policy: with its forecasts.
+        run: of one query.
+        margins: to try, falling; infinity stands before them.
+    """
+    last, needed = best_of(run[-1], policy.k), math.inf
+    for margin in margins:
+        if pruned_run(replace(policy, margin=margin), run, policy.k)[0] != last:
+            break
+        needed = margin
+    return needed
+
+
+def pruned_run(policy: Policy, run: Run, k: int) -> tuple[frozenset[int], list[int]]:
+    """What a policy makes of a full run: the places of the first k, and how many exits each candidate reached."""
+    running = [place for place in range(len(run[0])) if any(math.isfinite(scores[place]) for scores in run)]
+    accepted: set[int] = set()
+    reached = [0] * len(run[0])
+    for at in range(1, len(run)):
+        for place in running:
+            reached[place] = at
+        accept, drop = policy.prune([[scores[place] for scores in run[:at]] for place in running], k - len(accepted))
+        accepted |= {running[seat] for seat in accept}
+        running = [place for seat, place in enumerate(running) if seat not in accept | drop]
+        if len(accepted) >= k or len(running) <= k - len(accepted):
+            return frozenset(accepted | set(running if len(accepted) < k else ())), reached
+    for place in running:
+        reached[place] = len(run)
+    best = best_of([run[-1][place] for place in running], k - len(accepted))
+    return frozenset(accepted | {running[seat] for seat in best}), reached
+
+
+def best_of(scores: Sequence[float], k: int) -> frozenset[int]:
+    """The places of the k highest scores; equal ones by place."""
+    return frozenset(sorted(range(len(scores)), key=lambda place: (-scores[place], place))[: max(0, k)])
+
+
+def _finite(run: Run) -> NDArray[np.float64]:
+    """(exits, candidates) scores of the candidates that have one at every exit."""
+    table = np.asarray(run, dtype=np.float64)
+    kept: NDArray[np.float64] = table[:, np.isfinite(table).all(0)]
+    return kept
+
+
+def _margins(weights: Mapping[int, tuple[float, ...]], runs: Sequence[Run]) -> list[float]:
+    """Margins to try, falling from one at which nothing is pruned in these runs."""
+    spreads = [
+        np.ptp(np.asarray(weights[at]) @ _finite(run)[:at]) for run in runs for at in weights if _finite(run).size
+    ]
+    widest = float(max(spreads, default=0.0))
+    return [widest * _FINEST ** (step / (_STEPS - 1)) for step in range(_STEPS)] if widest > 0 else []

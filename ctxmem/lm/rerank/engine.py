@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,8 @@ CHUNK_TOKENS = 2048
 class Policy(Protocol):
     """Decides at an exit who may stop; see `ctxmem.retrieval.pruning`."""
 
-    def prune(self, layer: int, scores: Sequence[float], slots: int) -> tuple[frozenset[int], frozenset[int]]:
-        """The places to accept and to drop."""
+    def prune(self, paths: Sequence[Sequence[float]], slots: int) -> tuple[frozenset[int], frozenset[int]]:
+        """The places to accept and to drop, from the running candidates' scores at each exit so far."""
         ...
 
 
@@ -42,7 +42,7 @@ class Outcome:
         complete: whether every candidate that the policy let run was run to its end.
         cost: share of the full run's layer x candidate work that was done, 0 to 1.
         layers: layers each candidate ran through.
-        trace: by layer, the scores of all candidates, when asked for.
+        trace: by exit, the scores of all candidates, when asked for.
     """
 
     scores: tuple[float, ...]
@@ -61,7 +61,7 @@ class Options:
         chunk_tokens: padded tokens that go through a layer at once.
         spill_bytes: hidden states above this many bytes wait in a temporary file; None keeps all in memory.
         deadline: seconds from the call; past it the scores of the layer before stand.
-        trace: keep every layer's scores.
+        trace: keep every exit's scores.
     """
 
     chunk_tokens: int = CHUNK_TOKENS
@@ -112,7 +112,7 @@ class _Run:
         self.scores = [-math.inf] * len(texts)
         self.reached = [0] * len(texts)
         self.tier = [0 if text.strip() else -2 for text in texts]  # 1 accepted, 0 running, -1 dropped, -2 empty
-        self.trace: list[tuple[float, ...]] = []
+        self.trace: list[list[float]] = []
         self.filled = [place for place, text in enumerate(texts) if text.strip()]
         self.chunks: list[_Chunk] = []
 
@@ -125,14 +125,18 @@ class _Run:
             return self._layers(encoded, store, end)
 
     def _layers(self, encoded: Encoded, store: _Spill, end: float) -> bool:
+        found: dict[int, float] = {}
         for seats in chunked(encoded, self.options.chunk_tokens):
             state = self.model.begin(encoded, seats)
-            self.chunks.append(_Chunk([self.filled[seat] for seat in seats], store.put(state)))
+            places = [self.filled[seat] for seat in seats]
+            found |= self._scored(0, state, places)
+            self.chunks.append(_Chunk(places, store.put(state)))
+        self._judge(0, found, store)
         for at in range(self.model.layers):
-            if not self._layer(at, store, end):
-                return False
             if not self.chunks:
                 break
+            if not self._layer(at, store, end):
+                return False
         return True
 
     def _layer(self, at: int, store: _Spill, end: float) -> bool:
@@ -142,22 +146,32 @@ class _Run:
             if time.monotonic() >= end:
                 return False
             state = self.model.advance(at, store.take(chunk.held))
-            if at + 1 in self.model.exits:
-                found |= dict(zip(chunk.places, self.model.scores(at + 1, state).tolist(), strict=True))
+            found |= self._scored(at + 1, state, chunk.places)
             chunk.held = store.put(state)
             for place in chunk.places:
                 self.reached[place] = at + 1
-        for place, score in found.items():
-            self.scores[place] = score if math.isfinite(score) else -math.inf
-        if self.options.trace:
-            self.trace.append(tuple(self.scores))
-        if self.policy is not None and found and at + 1 < self.model.layers:
-            self._prune(at + 1, store, self.policy)
+        self._judge(at + 1, found, store)
         return True
 
-    def _prune(self, layer: int, store: _Spill, policy: Policy) -> None:
+    def _scored(self, done: int, state: State, places: Sequence[int]) -> dict[int, float]:
+        """By place, what the candidates of a chunk score after so many layers; empty where that is no exit."""
+        if done not in self.model.exits:
+            return {}
+        return dict(zip(places, self.model.scores(done, state).tolist(), strict=True))
+
+    def _judge(self, done: int, found: Mapping[int, float], store: _Spill) -> None:
+        """Take the scores of an exit, and let go whom the policy lets go."""
+        for place, score in found.items():
+            self.scores[place] = score if math.isfinite(score) else -math.inf
+        if not found:
+            return
+        self.trace.append(list(self.scores))
+        if self.policy is not None and done < self.model.layers:
+            self._prune(store, self.policy)
+
+    def _prune(self, store: _Spill, policy: Policy) -> None:
         running = [place for chunk in self.chunks for place in chunk.places]
-        accept, drop = policy.prune(layer, [self.scores[place] for place in running], self.slots)
+        accept, drop = policy.prune([[scores[place] for scores in self.trace] for place in running], self.slots)
         for seats, tier in ((accept, 1), (drop, -1)):
             for seat in seats:
                 self.tier[running[seat]] = tier
@@ -176,7 +190,8 @@ class _Run:
     def outcome(self, *, complete: bool) -> Outcome:
         order = sorted(range(len(self.texts)), key=lambda place: (-self.tier[place], -self.scores[place], place))
         work = sum(self.reached) / max(1, self.model.layers * len(self.filled))
-        return Outcome(tuple(self.scores), tuple(order), complete, work, tuple(self.reached), tuple(self.trace))
+        trace = tuple(map(tuple, self.trace)) if self.options.trace else ()
+        return Outcome(tuple(self.scores), tuple(order), complete, work, tuple(self.reached), trace)
 
 
 @dataclass(slots=True)

@@ -38,7 +38,7 @@ class LayeredModel(Protocol):
     Attributes:
         name: fingerprint of weights, number format and template; equal names score alike.
         layers: how many there are.
-        exits: layer counts after which scores mean something, the last one always.
+        exits: layer counts after which scores mean something, the last one always; 0 stands for the embeddings alone.
     """
 
     @property

@@ -160,7 +160,7 @@ class Reranker:
         )
 
     def traces(self, queries: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[tuple[float, ...], ...]]:
-        """Full runs for `ctxmem.retrieval.pruning.calibrate`: of each query, by layer, all candidates' scores."""
+        """Full runs for `ctxmem.retrieval.pruning.calibrate`: of each query, by exit, all candidates' scores."""
         options = Options(chunk_tokens=self.options.chunk_tokens, trace=True)
         return [self._locked(partial(rank, self.model, *asked, options=options)).trace for asked in queries]
 

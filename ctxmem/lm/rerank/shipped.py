@@ -81,7 +81,7 @@ class InteractionModel:
             raise ModelError(f"cannot load the reranker in {path}: {error}") from error
         self.model = Interaction(body, frequency).eval()
         self.layers: int = body.config.num_hidden_layers
-        self.exits = frozenset(range(1, self.layers + 1))
+        self.exits = frozenset(range(self.layers + 1))  # at 0 by the words' own vectors
         self._longest = min(longest, body.config.max_position_embeddings - 2)
         self.name = f"minilm-interaction-{blake2b(path.read_bytes(), digest_size=8).hexdigest()}-{self._longest}"
         self._take_heads()
