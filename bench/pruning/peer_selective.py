@@ -51,7 +51,7 @@ class Peer:
             package = self._package
             sentences = re.split(package.sent_tokenize_pattern, package.beautify_context(text))
             units = package._lexical_unit([one.strip() for one in sentences if one.strip()])
-            self._known = {text: units[1]}
+            self._known[text] = units[1]
         return self._known[text]
 
 
