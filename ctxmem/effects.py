@@ -8,11 +8,15 @@ raises or hangs becomes a `Failed`; nothing it does can break the loop.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import isawaitable
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from ctxmem.ports import Complete
@@ -80,24 +84,24 @@ def drive(steps: Steps[R], complete: Complete, tools: Tools | None = None, *, ti
         tools: answer every `Act`.
         timeout_s: seconds one answer may take.
     """
-    pool = ThreadPoolExecutor(1, thread_name_prefix="ctxmem-effect")
+    hand = _Hand()
     try:
         effect = next(steps)
         while True:
-            future = pool.submit(copy_context().run, _perform, effect, complete, tools or {})
+            future = hand.do(partial(_perform, effect, complete, tools or {}))
             try:
                 error = future.exception(timeout_s)
                 answer: Answer = _failure(error) if error is not None else future.result()
             except TimeoutError:
-                pool.shutdown(wait=False, cancel_futures=True)
-                pool = ThreadPoolExecutor(1, thread_name_prefix="ctxmem-effect")
+                hand.let_go()
+                hand = _Hand()
                 answer = Failed("timeout")
             effect = steps.send(answer)
     except StopIteration as done:
         result: R = done.value
         return result
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        hand.let_go()
 
 
 async def adrive(steps: Steps[R], complete: Any, tools: Tools | None = None, *, timeout_s: float = 120.0) -> R:
@@ -122,6 +126,48 @@ async def adrive(steps: Steps[R], complete: Any, tools: Tools | None = None, *, 
         return result
 
 
+class _Hand:
+    """A thread that does one thing after the other; it never holds up the end of the process, whatever it hangs in."""
+
+    def __init__(self) -> None:
+        self._waiting: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        threading.Thread(target=self._serve, name="ctxmem-effect", daemon=True).start()
+
+    def do(self, call: Callable[[], R]) -> Future[R]:
+        """Have it done, in the caller's context."""
+        future: Future[R] = Future()
+        self._waiting.put((future, partial(copy_context().run, call)))
+        return future
+
+    def let_go(self) -> None:
+        """Nothing more will be asked of it."""
+        self._waiting.put(None)
+
+    def _serve(self) -> None:
+        while (asked := self._waiting.get()) is not None:
+            future, call = asked
+            if future.set_running_or_notify_cancel():
+                with ExitStack() as stack:
+                    stack.push(partial(_tell, future))
+                    future.set_result(call())
+
+
+def _tell(future: Future[Any], kind: object, error: BaseException | None, at: object) -> bool:
+    """Give an error to who waits for the future, and so keep it from the thread."""
+    del kind, at
+    if error is not None:
+        future.set_exception(error)
+    return error is not None
+
+
+async def _beside(call: Callable[[], R]) -> R:
+    """What a call gives that runs in a thread of its own."""
+    hand = _Hand()
+    future = hand.do(call)
+    hand.let_go()
+    return await asyncio.wrap_future(future)
+
+
 def _perform(effect: Ask | Act, complete: Complete, tools: Tools) -> Answer:
     if isinstance(effect, Ask):
         return gathered(complete.complete(effect.messages, max_tokens=effect.max_tokens))
@@ -137,9 +183,9 @@ async def _aperform(effect: Ask | Act, complete: Any, tools: Tools) -> Answer:
         if tool is None:
             return _unknown(effect, tools)
         called = tool(**effect.arguments) if asyncio.iscoroutinefunction(tool) else None
-        return shown(await (called if called is not None else asyncio.to_thread(tool, **effect.arguments)))
+        return shown(await (called if called is not None else _beside(partial(tool, **effect.arguments))))
     if not _is_async(complete.complete):
-        return await asyncio.to_thread(_perform, effect, complete, {})
+        return await _beside(partial(_perform, effect, complete, {}))
     begun = complete.complete(effect.messages, max_tokens=effect.max_tokens)
     return gathered([await begun]) if isawaitable(begun) else await _agathered(begun)
 
@@ -158,7 +204,7 @@ def gathered(pieces: Iterable[str] | str) -> str:
     room = MOST_CHARACTERS
     for piece in pieces:
         found.append(piece[:room])
-        room -= len(piece)
+        room -= max(1, len(piece))  # so that empty pieces come to an end, too
         if room <= 0:
             break
     return "".join(found)
@@ -169,7 +215,7 @@ async def _agathered(pieces: AsyncIterator[str]) -> str:
     room = MOST_CHARACTERS
     async for piece in pieces:
         found.append(piece[:room])
-        room -= len(piece)
+        room -= max(1, len(piece))
         if room <= 0:
             break
     return "".join(found)

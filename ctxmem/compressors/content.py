@@ -13,7 +13,7 @@ _FENCED = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[ \t]*$|\Z)", re.M | re.S)
 _DATA = re.compile(r"\s*(?:\{\s*[\"'}]|\[\s*(?:[\"\[{\]]|-?\d+\s*,)|<\?xml|<!DOCTYPE|<html)", re.I)
 _LOG_LINE = re.compile(
     r"\W*(?:\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d|[A-Z][a-z]{2}\s+\d{1,2}\s\d\d:\d\d|\b(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL)\b"
-    r"|\[\s*\d+\.\d+\]|(?:PASS|FAIL|ok|not ok)\b|\S+(?:::\S+)+\s+(?:PASSED|FAILED|SKIPPED))"
+    r"|\[\s*\d+\.\d+\]|(?:PASS|FAIL|ok|not ok)\b|\w(?=\S*::\S)\S*\s+(?:PASSED|FAILED|SKIPPED))"
 )
 _CODE_LINE = re.compile(
     r"\s*(?:\d+\s*[:|\t→]\s*)?"

@@ -17,7 +17,7 @@ from ctxmem.compressors.words import stop
 from ctxmem.ports import Counter
 
 _WORD = re.compile(r"\w[\w.@/:'-]*\w|\w")
-_HARD = re.compile(r"https?://\S+|[\w.+-]+@[\w-]+\.[\w.]+|\"[^\"]{2,80}\"|(?<![\w.])[#$€£]?\d[\d.,:%-]*\w*")
+_HARD = re.compile(r"https?://\S+|(?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.]+|\"[^\"]{2,80}\"|(?<![\w.])[#$€£]?\d[\d.,:%-]*\w*")
 MOST_SOURCES = 8
 
 

@@ -28,9 +28,12 @@ _CONSTRAINT = re.compile(
     re.I,
 )
 _ARTIFACT = re.compile(
-    r"https?://[^\s\"'<>)\]},]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+|(?:[\w.-]+)?/(?:[\w.-]+/)*[\w.-]+|"
-    r"[#$€£]?\b(?=[\w-]*\d)[A-Za-z_]+[\w-]*|\b\d[\d.,:/-]*\w*|\b[A-Za-z]+_[\w]+"
+    r"https?://[^\s\"'<>)\]},]+|(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+|"
+    r"(?:(?<![\w.-])[\w.-]+)?/(?:[\w.-]+/)*[\w.-]+|"
+    r"[#$€£]?\b(?=[\w-]{0,80}\d)[A-Za-z_]+[\w-]*|\b\d[\d.,:/-]*\w*|\b[A-Za-z]+_[\w]+"
 )
+"""Runs of letters are entered at their start only: a long one, such as a file in base64, would take quadratic time."""
+
 _ROLES = {"user": 1.0, "answer": 1.0, "obs": 0.4, "tool": 0.4, "assistant": 0.2}
 _LONGEST = 60
 MOST_ARTIFACTS = 24

@@ -27,8 +27,8 @@ _NAMES: Mapping[str, OpName | None] = {
 }
 _SINGULAR = {"fact": "facts", "artifact": "artifacts", "todo": "open", "question": "open", "objective": "open"}
 _LINE = re.compile(
-    r"^\s*(?:(?P<op>\+|[~=]\s*(?P<id>i\d+))\s*(?P<sec>[a-z]+)?\s*(?P<prio>[0-3])?\s*:\s*(?P<text>.+)|"
-    r"-\s*(?P<gone>i\d+)\s*(?:\(.*\))?)$",
+    r"^[^\S\n]*+(?:(?P<op>\+|[~=][^\S\n]*+(?P<id>i\d+))[^\S\n]*+(?P<sec>[a-z]++)?[^\S\n]*+(?P<prio>[0-3])?[^\S\n]*+"
+    r":\s*+(?P<text>.+)|-[^\S\n]*+(?P<gone>i\d+)[^\S\n]*+(?:\(.*\))?)$",
     re.M | re.I,
 )
 _TAGGED = re.compile(
@@ -129,7 +129,7 @@ def payload(answer: str) -> Any:
 
 def _strict(answer: str) -> tuple[tuple[Op, ...] | None, str]:
     """The operations when the answer opens with JSON in which every one is valid; else None and what is wrong."""
-    start = answer.find("{") if "{" in answer else answer.find("[")
+    start = answer.find("[") if "{" not in answer or answer.lstrip()[:1] == "[" else answer.find("{")
     if start < 0:
         return None, "no JSON object"
     try:
