@@ -2,6 +2,7 @@
 
     python -m bench.tiered --cache DIR [--count 1000000] [--queries 60]     # builds once; about 1.6 GB in DIR a build
     python -m bench.tiered --cache DIR --exact 100000                       # that many queries, results compared
+    python -m bench.tiered --cache DIR --together                           # batches; erasing, which changes DIR
 
 Vectors are synthetic (384 dimensions, in clusters); a query comes as a pair, what was asked and what a model made of
 it, at two distances. Rows of one table are interleaved, query by query; `cold` drops the file from the page cache
@@ -16,8 +17,10 @@ import os
 import random
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
 import faiss
 import numpy as np
@@ -49,6 +52,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=60)
     parser.add_argument("--gap", type=float, default=0.15)
     parser.add_argument("--exact", type=int, default=0)
+    parser.add_argument("--together", action="store_true")
     asked = parser.parse_args()
     faiss.omp_set_num_threads(1)
     vectors = made(asked.cache, asked.count)
@@ -56,6 +60,10 @@ def main() -> None:
     bench = Bench(index, vectors, asked.lists)
     if asked.exact:
         bench.exactness(asked.exact)
+        return
+    if asked.together:
+        bench.batches()
+        bench.erasing()
         return
     bench.memory()
     for name, cosine in LEVELS.items():
@@ -195,6 +203,31 @@ class Bench:
             differing += not (found.exact and _same(found.matches, self.plain.search(query[None], k)))
         print(f"{count} queries, {differing} results that differ")
 
+    def batches(self) -> None:
+        """Searches one by one and together, warm; of each batch half are near one another, as one tenant's are."""
+        print("| queries | one by one, ms | together, ms | clusters looked into | scanned | vectors looked at | read |")
+        print("|---|---|---|---|---|---|---|")
+        for size in (2, 8, 32, 128):
+            near = [self.pair(0, 0.9)[0] for _ in range(size // 2)]
+            queries = np.array([*near, *(self.pair(number, 0.9)[1] for number in range(size - len(near)))])
+            queries = _unit(queries + 0.2 * _unit(np.random.default_rng(1).normal(size=queries.shape)))
+            apart, alone = _timed(lambda queries=queries: [self.index.find(query, K) for query in queries])
+            once, batch = _timed(lambda queries=queries: self.index.find_many(queries, K))
+            for hits, other in zip(batch.hits, alone, strict=True):
+                assert np.allclose([m.score for m in hits.matches], [m.score for m in other.matches], atol=1e-5)
+            wanted, looked = sum(hits.lists for hits in batch.hits), sum(hits.rows_read for hits in alone)
+            print(f"| {size} | {apart:.0f} | {once:.0f} | {wanted} | {batch.lists} | {looked} | {batch.rows_read} |")
+
+    def erasing(self) -> None:
+        """Seconds until vectors are off the disk, the first that still are there."""
+        left = (f"v{number}" for number in range(len(self.segment)))
+        left = (name for name in left if self.index.vectors([name]).any())
+        for count in (1, 1000):
+            names = list(islice(left, count))
+            took, gone = _timed(lambda names=names: self.index.erase(names))
+            print(f"{gone} of {len(self.segment)} vectors erased in {took / 1000:.1f} s")
+            assert not self.index.vectors(names).any()
+
     def pair(self, number: int, cosine: float) -> tuple[Floats, Floats]:
         """What was asked, and what became of it: a vector near one of ours, and one at this cosine from it."""
         rng = np.random.default_rng(number)
@@ -230,7 +263,7 @@ class Bench:
         os.close(handle)
 
 
-def _timed(search: Callable[[], object]) -> tuple[float, object]:
+def _timed(search: Callable[[], Any]) -> tuple[float, Any]:
     began = time.perf_counter()
     found = search()
     return 1000 * (time.perf_counter() - began), found

@@ -254,7 +254,7 @@ class Library:
                 self._held[key] = Shelved(self.store, tenant, namespace, **options)  # type: ignore[arg-type]
             self._held.move_to_end(key)
             while len(self._held) > MOST_HELD:
-                self._held.popitem(last=False)
+                self._held.popitem(last=False)[1].close()
             return self._held[key]
 
 

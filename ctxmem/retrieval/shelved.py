@@ -13,7 +13,7 @@ from collections.abc import Collection
 import numpy as np
 
 from ctxmem.document import Chunk, Filter, Shelf
-from ctxmem.errors import StoreError
+from ctxmem.errors import StoreError, Unavailable
 from ctxmem.ports import DocumentStore, Embedder, Index
 from ctxmem.retrieval.hybrid import Hybrid
 
@@ -41,6 +41,7 @@ class Shelved:
         self._outline: dict[str, tuple[str, str]] = {}
         self._version = 0
         self._lock = threading.Lock()
+        self._closed = False
         self.hybrid = Hybrid(embedder, dense=dense, index=index)
 
     def catch_up(self) -> Shelf:
@@ -63,10 +64,19 @@ class Shelved:
 
         Raises:
             StoreError: the database is out of reach, or the disk cannot be written.
+            Unavailable: this was closed meanwhile.
         """
         self.catch_up()
-        kept = self.hybrid.keeping
-        return kept.erase() if kept else 0
+        with self._lock:
+            if self._closed:
+                raise Unavailable(f"namespace {self._namespace!r} was just put out of memory: try again")
+            kept = self.hybrid.keeping
+            return kept.erase() if kept else 0
+
+    def close(self) -> None:
+        """Write nothing to the disk any more, after what is under way: its folder may be opened by another."""
+        with self._lock:
+            self._closed = True
 
     def among(self, wanted: Filter) -> Collection[str] | None:
         """Ids of the chunks that pass the filter; None for all."""
@@ -93,7 +103,7 @@ class Shelved:
     def _tend(self, *, first: bool) -> None:
         """Write to the disk what is much; a disk that is full leaves it in memory. At first erase what SQL has not."""
         kept = self.hybrid.keeping
-        if kept is None:
+        if kept is None or self._closed:
             return
         try:
             if first:

@@ -15,6 +15,10 @@ from ctxmem.ports import Match
 from ctxmem.retrieval.tiered.certify import Account, Asked, Reads, Search, certified
 from ctxmem.retrieval.tiered.segment import Floats, Segment
 
+_SIFTED = 16_384  # codes that a search is shown before those are left out that cannot be among its best
+_ALONE = 250_000
+"""Multiplications that OpenBLAS does in one thread; on a busy machine waiting for a second takes longer than these."""
+
 Found = tuple[list[Match], Account]
 """What a search found, and what it took."""
 
@@ -50,8 +54,17 @@ def _together(segment: Segment, asked: Sequence[Asked]) -> tuple[list[Found], in
 def _scan(segment: Segment, number: int, sieves: Sequence[_Sieve]) -> None:
     queries = np.array([sieve.asked.vector for sieve in sieves])
     for rows, vectors in segment.decodes(number):
-        for sieve, scores in zip(sieves, queries @ vectors.T, strict=True):
+        for sieve, scores in zip(sieves, _products(queries, vectors), strict=True):
             sieve.take(scores, rows)
+
+
+def _products(queries: Floats, vectors: Floats) -> Floats:
+    """(queries, vectors) inner products, so many at a time that no other threads are woken for them."""
+    step = max(1, _ALONE // queries.size)
+    products: Floats = np.concatenate(
+        [queries @ vectors[at : at + step].T for at in range(0, len(vectors), step)], axis=1
+    )
+    return products
 
 
 class _Sieve:
@@ -59,21 +72,36 @@ class _Sieve:
 
     def __init__(self, asked: Asked, search: Search) -> None:
         self.asked, self._search = asked, search
-        self._scores, self._rows = np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64)
-        self._lowers = np.empty(0, dtype=np.float32)  # the best k
+        self._scores: list[Floats] = []
+        self._rows: list[NDArray[np.int64]] = []
+        self._fresh = 0  # rows since some were left out
 
     def take(self, scores: Floats, rows: NDArray[np.int64]) -> None:
+        if not self.asked.k:
+            return
         if self.asked.allowed is not None:
             there = self.asked.allowed[rows]
             scores, rows = scores[there], rows[there]
-        lowers = np.concatenate((self._lowers, scores - self._search.reach(rows)))
-        self._lowers = np.sort(lowers)[::-1][: self.asked.k]
-        self._scores, self._rows = np.concatenate((self._scores, scores)), np.concatenate((self._rows, rows))
-        if len(self._lowers) == self.asked.k:
-            stay = self._scores + self._search.reach(self._rows) >= self._lowers.min(initial=np.inf)
-            self._scores, self._rows = self._scores[stay], self._rows[stay]
+        self._scores.append(scores)
+        self._rows.append(rows)
+        self._fresh += len(rows)
+        if self._fresh > _SIFTED:
+            self._sift()
 
     def settled(self, unseen: NDArray[np.int64]) -> Found:
         """The best, of all but some clusters."""
+        scores, rows = self._sift()
         mine = self.asked.lists[np.isin(self.asked.lists, unseen)]
-        return self._search.settle(self._scores, self._rows, mine), self._search.account
+        return self._search.settle(scores, rows, mine), self._search.account
+
+    def _sift(self) -> tuple[Floats, NDArray[np.int64]]:
+        """Leave out what cannot be among the best; returns what stays."""
+        scores = np.concatenate([np.empty(0, dtype=np.float32), *self._scores])
+        rows = np.concatenate([np.empty(0, dtype=np.int64), *self._rows])
+        k, reach = self.asked.k, self._search.reach(rows)
+        if k < len(rows):
+            least = np.partition(scores - reach, len(rows) - k)[len(rows) - k]
+            stay = scores + reach >= least
+            scores, rows = scores[stay], rows[stay]
+        self._scores, self._rows, self._fresh = [scores], [rows], 0
+        return scores, rows

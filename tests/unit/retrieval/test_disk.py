@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ctxmem.document import FORGET
-from ctxmem.errors import StoreError
+from ctxmem.errors import StoreError, Unavailable
 from ctxmem.retrieval.disk import OnDisk
 from ctxmem.retrieval.library import Library, Query, Source
 from ctxmem.retrieval.tiered import folder, upkeep
@@ -135,6 +135,27 @@ def test_a_damaged_vector_is_told_and_read_anew(library: Library, store: SqlStor
         if same_as_in_memory(library, store):
             break
     assert same_as_in_memory(library, store)
+
+
+def test_what_is_put_out_of_memory_leaves_the_disk_to_the_next(
+    library: Library, store: SqlStore, disk: OnDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that still has the old one finds what is there, and writes nothing under the new one."""
+    monkeypatch.setattr("ctxmem.retrieval.library.MOST_HELD", 1)
+    old = library._held["t", "n"]
+    library.search("t", Query("tram", "other"))
+    library.ingest("t", "n", [document(number) for number in range(60, 99)])
+    assert same_as_in_memory(library, store)
+    assert library._held["t", "n"] is not old
+    before = sorted(disk.root.rglob("*"))
+    store.documents.delete("t", "n", ["d5"]).result()
+    old.catch_up()
+    assert len(old.hybrid) == 98
+    with pytest.raises(Unavailable):
+        old.erase()
+    assert sorted(disk.root.rglob("*")) == before
+    assert library.forget("t", "n") == 1
+    assert not kept_in(disk, str(document(5).data))
 
 
 def test_clusters_that_are_left_out_are_told(store: SqlStore, disk: OnDisk) -> None:
