@@ -67,9 +67,13 @@ class Reversible:
     find: Callable[[str], bytes]
 
     @classmethod
-    def of(cls, manager: ContextManager) -> Reversible:
-        """Over a manager's store, in its tenant."""
-        return cls(partial(manager.engine.store.put_artifact, manager.tenant), manager.original)
+    def of(cls, manager: ContextManager, *, session_id: str = "") -> Reversible:
+        """Over a manager's store, in its tenant; originals are erased with the session, if one is named.
+
+        A session that is not there makes keeping fail with `NotFound`.
+        """
+        keep = partial(manager.engine.store.put_artifact, manager.tenant, session_id=session_id)
+        return cls(keep, manager.original)
 
     def __call__(self, compressor: Compressor, text: str, budget: int | Spend, *, query: str = "") -> Compressed:
         """Shorten a text and mark what is missing; mark and text together keep the budget.

@@ -90,8 +90,17 @@ class Store(Protocol):
         """Requests by id after `after`."""
         ...
 
-    def put_artifact(self, tenant: str, content: bytes) -> str:
-        """Keep content durably under its SHA-256 (hex), which is returned."""
+    def put_artifact(self, tenant: str, content: bytes, *, session_id: str = "") -> str:
+        """Keep content durably under its SHA-256 (hex), which is returned.
+
+        Args:
+            tenant: whose it is.
+            content: what is kept.
+            session_id: the session with which it is erased; empty for content kept for its own sake.
+
+        Raises:
+            NotFound: there is no such session.
+        """
         ...
 
     def artifact(self, tenant: str, sha256: str) -> bytes | None: ...

@@ -10,7 +10,7 @@ import zlib
 
 from sqlalchemy import Connection, Dialect, bindparam, select
 
-from ctxmem.errors import InvalidInput, StoreError
+from ctxmem.errors import InvalidInput, NotFound, StoreError
 from ctxmem.stores import schema, statements
 
 _LEAST = 512
@@ -58,11 +58,20 @@ class ArtifactWriter:
         row = {"tenant": tenant, "sha256": sha256, "codec": codec, "content": packed}
         connection.exec_driver_sql(self._keep, row)
 
-    def put(self, connection: Connection, tenant: str, content: bytes) -> str:
-        """Keep the content for its own sake; returns its hash."""
+    def put(self, connection: Connection, tenant: str, content: bytes, *, session_id: str = "") -> str:
+        """Keep the content for a session, or for its own sake; returns its hash.
+
+        Raises:
+            NotFound: there is no such session.
+        """
         self.hold(connection, tenant)
+        sessions = schema.sessions
+        if session_id:
+            known = select(sessions.c.id).where(sessions.c.tenant == tenant, sessions.c.id == session_id)
+            if connection.scalar(known) is None:
+                raise NotFound(f"no session {session_id!r}")
         sha256 = digest(content)
-        self.keep(connection, tenant, sha256, content)
+        self.keep(connection, tenant, sha256, content, session_id=session_id)
         return sha256
 
 

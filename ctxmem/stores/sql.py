@@ -128,8 +128,9 @@ class SqlStore(Store):
         with self._reading() as connection:
             return reads.requests(connection, tenant, session_id, limit, after)
 
-    def put_artifact(self, tenant: str, content: bytes) -> str:
-        return self._done(partial(self._batches.artifacts.put, tenant=tenant, content=content))
+    def put_artifact(self, tenant: str, content: bytes, *, session_id: str = "") -> str:
+        put = partial(self._batches.artifacts.put, tenant=tenant, content=content, session_id=session_id)
+        return self._done(put)
 
     def artifact(self, tenant: str, sha256: str) -> bytes | None:
         with self._reading() as connection:

@@ -58,7 +58,8 @@ async def compressed(service: Parts, manager: Manager, body: JsonBody) -> Respon
         done = _compressed(manager, asked, None if asked.messages is None else body.messages())
         original = body.fields["messages"] if asked.text is None else None
         wrapped = b'{"messages":' + original + b"}" if original else chat.dump({"role": "user", "content": asked.text})
-        item_id = item_of_artifact(manager.engine.store.put_artifact(manager.tenant, wrapped))
+        put = manager.engine.store.put_artifact
+        item_id = item_of_artifact(put(manager.tenant, wrapped, session_id=asked.session_id))
         return as_json(
             {
                 **_outcome(done),
@@ -116,7 +117,7 @@ def _compressed(manager: ContextManager, asked: shapes.CompressRequest, messages
     )
     size, query = spend(asked.budget, ratio=asked.ratio), asked.query or ""
     if asked.mark and isinstance(source, str):
-        return Reversible.of(manager)(shorten, source, size, query=query)
+        return Reversible.of(manager, session_id=asked.session_id)(shorten, source, size, query=query)
     return shorten(source, size, query=query)
 
 

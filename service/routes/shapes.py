@@ -43,7 +43,8 @@ class ContextRequest(Wire):
 class CompressRequest(Wire):
     """`POST /v1/compress`: shorten a text or messages once; what has to do with `query` stays first.
 
-    With `mark`, a text that is shortened ends in a mark with the handle that `ctx_restore` takes.
+    With `mark`, a text that is shortened ends in a mark with the handle that `ctx_restore` takes. The original is
+    erased with `session_id`, a session that is there; without one it stays.
     """
 
     text: str | None = None
@@ -54,6 +55,7 @@ class CompressRequest(Wire):
     mark: bool = False
     unit: UnitName = "phrase"
     model: Text = ""
+    session_id: Text = ""
 
     @model_validator(mode="after")
     def _one_source(self) -> CompressRequest:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from ctxmem.checkpoint import Checkpoint, CheckpointKey, Packed, PendingWrite
-from ctxmem.errors import Conflict, InvalidInput
+from ctxmem.errors import Conflict, InvalidInput, NotFound
 from ctxmem.job import job
 from ctxmem.ports import SlotName
 from ctxmem.records import LedgerEntry
@@ -93,6 +93,20 @@ def test_content_kept_for_its_own_sake_stays(log: Log) -> None:
     converse(log, "s")
     log.store.erase_session(log.tenant, "s")
     assert log.store.artifact(log.tenant, sha(b"all")) == b"all"
+
+
+def test_content_kept_for_a_session_goes_with_it(log: Log) -> None:
+    """Of whatever user; a session that is not there, or no longer, keeps nothing."""
+    log.say("s", "hi", user="alice")
+    log.say("t", "hi")
+    for content, session in [(b"one", "s"), (b"both", "s"), (b"both", "t")]:
+        log.store.put_artifact(log.tenant, content, session_id=session)
+    log.store.erase_user(log.tenant, "alice")
+    assert log.store.artifact(log.tenant, sha(b"one")) is None
+    assert log.store.artifact(log.tenant, sha(b"both")) == b"both"
+    with pytest.raises(NotFound):
+        log.store.put_artifact(log.tenant, b"one", session_id="s")
+    assert log.store.artifact(log.tenant, sha(b"one")) is None
 
 
 def test_a_user_goes_with_all_their_sessions(log: Log) -> None:

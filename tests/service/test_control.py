@@ -170,6 +170,16 @@ class TestSessions:
             assert ctx.get(path).status == 404
         assert ctx.ask("DELETE", "/v1/sessions/s").status == 404
 
+    def test_an_original_goes_with_the_session_it_names(self, ctx: Gateway, upstream: Upstream) -> None:
+        """Of a text that was compressed once; a session that is not there is 404."""
+        ctx.chat(talk("hello"), x_ctxmem_session="s", x_ctxmem_user="ann")
+        asked = {"text": "The harbour opens at seven. " * 20, "budget": 30, "session_id": "s"}
+        item = ctx.post("/v1/compress", asked).json["item_id"]
+        assert ctx.get(f"/v1/items/{item}/restore").status == 200
+        ctx.ask("DELETE", "/v1/entities/user/ann")
+        assert ctx.get(f"/v1/items/{item}/restore").status == 404
+        assert ctx.post("/v1/compress", asked).status == 404
+
     def test_erasing_a_user_takes_all_sessions(self, ctx: Gateway, upstream: Upstream) -> None:
         """And no one else's."""
         for session, user in (("a", "ann"), ("b", "ann"), ("c", "bob")):
