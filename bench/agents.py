@@ -36,7 +36,7 @@ SECONDS = 10.0
 MORE = 3
 """Turns that an agent may take beyond its searches; the cadence counts on those that are left."""
 
-TRIGGER = 3000
+TRIGGER = 2000
 """Tokens past which the peers summarise: about the peak of MEM1 here."""
 
 
@@ -225,11 +225,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--tasks", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=1, help="of the tasks' draw")
     parser.add_argument("--world", choices=["hotpot", "generated"], default="hotpot")
     parser.add_argument("--forgets", type=float, default=0.0)
     parser.add_argument("--breaks", type=float, default=0.0)
     parser.add_argument("--inject", action="store_true")
-    parser.add_argument("--b-state", type=int, default=800)
+    parser.add_argument("--b-state", type=int, default=820)
     parser.add_argument("--cadence", default="auto")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("CTXMEM_DATA") or "../shared/data"))
     parser.add_argument("--json", type=Path)
@@ -239,7 +240,7 @@ def main() -> None:
     counter = counter_for("gpt-4o-mini")
     results: dict[str, object] = {}
     for size in asked.sizes:
-        tasks = world.tasks(*made, size, asked.tasks, seed=1)
+        tasks = world.tasks(*made, size, asked.tasks, seed=asked.seed)
         rows, full = [], []
         for name, (run, rewrites) in ways(Knobs(b_state=asked.b_state, cadence=asked.cadence)).items():
             done = measure(run, tasks, counter, rewrites=rewrites, forgets=asked.forgets, breaks=asked.breaks)

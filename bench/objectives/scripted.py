@@ -80,7 +80,7 @@ class Agent:
         """Objectives that can be answered from a text."""
         read = plain(text)
         for n, one in enumerate(self.task.objectives, 1):
-            done = any(plain(f"{said} {one.answer}") in read for said in (f"({n}) answer:", f"done: ({n})"))
+            done = any(plain(f"{said} {one.answer}") in read for said in (f"({n}) answer:", f"i{n} done:"))
             if done or all(plain(fact) in read for fact in one.facts):
                 yield n, one
 
@@ -93,7 +93,7 @@ class Agent:
 
     def _patched(self, text: str, *, update: bool) -> str:
         reply = self._action(text)
-        if update:
+        if update and "answer" not in reply:
             ops = [op for op in self._ops(text) if self.random.random() >= self.forgets]
             reply = {"ops": ops, **reply}
         return json.dumps(reply, ensure_ascii=False)
@@ -101,12 +101,11 @@ class Agent:
     def _ops(self, text: str) -> Iterator[str]:
         """What to change: answers in place of the facts and the question they settle, facts that are new."""
         items = [(id, sec, said) for id, sec, said in _ITEM.findall(text)]
-        stated = plain("\n".join(f"{sec}: {said}" for _, sec, said in items))
+        stated = plain("\n".join(f"{id} {sec}: {said}" for id, sec, said in items))
         for n, one in self._known(text):
-            if plain(f"done: ({n}) {one.answer}") in stated:
+            if plain(f"i{n} done: {one.answer}") in stated:
                 continue
-            asked = next((id for id, sec, said in items if sec == "open" and said.startswith(f"({n}) ")), None)
-            yield f"{f'= {asked}' if asked else '+'} done: ({n}) {one.answer}"
+            yield f"= i{n} done: {one.answer}"
             spent = [plain(fact) for fact in one.facts]
             yield from (f"- {id}" for id, sec, said in items if sec == "facts" and plain(said) in spent)
         for _, fact in self._loose(text):

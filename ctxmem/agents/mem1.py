@@ -17,7 +17,7 @@ from ctxmem.agents.loop import NO_ACTION, Account, Stop, act, as_json, conversat
 from ctxmem.compressors.mem1.apply import Turn
 from ctxmem.compressors.mem1.engine import Mem1
 from ctxmem.compressors.mem1.knobs import Knobs
-from ctxmem.compressors.mem1.ops import Op
+from ctxmem.compressors.mem1.ops import Op, parse
 from ctxmem.compressors.mem1.prompts import clipped, fenced
 from ctxmem.compressors.mem1.repeats import Repeats
 from ctxmem.compressors.mem1.state import State
@@ -106,7 +106,7 @@ class Mem1Agent:
             goal = " ".join([goal, *(f"({n}) {one}" for n, one in enumerate(objectives, 1))]).strip()
             return Mem1(goal, self.count, knobs=self.knobs, pins=pins)
         memory = Mem1(goal, self.count, knobs=self.knobs, pins=pins)
-        memory.note([Op("add", "open", text=f"({n}) {one}", prio=3) for n, one in enumerate(objectives, 1)])
+        memory.note([Op("add", "open", text=one, prio=3) for one in objectives])
         return memory
 
 
@@ -124,7 +124,7 @@ class _Run:
     def steps(self) -> Steps[Result]:
         for turn in range(self.agent.max_turns):
             left = self.agent.max_turns - turn
-            due = any(said.role == "obs" for said in self.memory.tail) and self.memory.due(remaining=left)
+            due = any(said.role == "obs" for said in self.memory.tail) and self._due(left)
             actions = yield from self._chosen(due)
             if isinstance(actions, str):
                 return self._result((), "failed" if actions else "no_action")
@@ -136,11 +136,16 @@ class _Run:
                 yield from self._done(action, left - 1)
         return self._result((), "max_turns")
 
+    def _due(self, left: int) -> bool:
+        count, state = self.agent.count, self.memory.state.tokens
+        prompt = count.request(self._laid(self.memory.tail, "")) - count.request([self._rules])
+        return self.memory.due(remaining=left, shown=max(0, prompt - state))
+
     def _chosen(self, due: bool) -> Steps[tuple[Action, ...] | str]:  # noqa: FBT001 - what the prompt asks for
         """What to do next; a text when there is nothing: why the model failed, or empty when it chose nothing."""
         prompt = self._prompt(_UPDATE if due else "" if self.memory.tail else _CHOOSE)
         answer = yield from self._ask(prompt)
-        if due:
+        if due and not _only_ends(answer):
             yield from self._updated(answer, prompt)
         for note in (NO_ACTION, ""):
             actions = read(answer) if isinstance(answer, str) else ()
@@ -158,8 +163,10 @@ class _Run:
     def _updated(self, answer: Answer, prompt: tuple[Message, ...]) -> Steps[None]:
         before = len(self.memory.log)
         yield from self._counted(self.memory.take(answer, prompt))
-        self.account.degraded += any(event.kind == "degraded" for event in self.memory.log[before:])
-        self._recalled = self._looked_up()
+        new = self.memory.log[before:]
+        self.account.degraded += any(event.kind == "degraded" for event in new)
+        whole = not self.memory.state.evicted and all(event.payload.get("by", "1") in ("1", "rewrite") for event in new)
+        self._recalled = "" if whole else self._looked_up()
 
     def _counted(self, steps: Steps[None]) -> Steps[None]:
         """The memory's own questions, on this run's account."""
@@ -229,10 +236,19 @@ class _Run:
         return fenced(before.pointed(text, said.id), self.memory.fence, self._hints.get(said.id, said.id))
 
     def _looked_up(self) -> str:
-        """What the log says on open objectives and is in neither state nor tail: the sentences that fit."""
+        """What the log says on open objectives and is in neither state nor tail: the sentences that fit.
+
+        Only where the state may have lost something: it was evicted from, or its update was no valid answer. What is
+        recalled is read again at every turn, and what the model has just seen it could note.
+        """
         return self.memory.recollect(
             [item.text for item in self.memory.state.section("open")] or [self.memory.state.goal]
         )
 
     def _result(self, found: tuple[str, ...], stop: Stop) -> Result:
         return Result(found, stop, self.memory.state, self.memory, self.account)
+
+
+def _only_ends(answer: Answer) -> bool:
+    """Whether it gives the final answer and no operations: a memory that nobody will read is not asked for again."""
+    return isinstance(answer, str) and any(a.tool == ANSWER for a in read(answer)) and not parse(answer).rung

@@ -43,6 +43,19 @@ def test_a_perfect_updater_loses_nothing(mode: str) -> None:
     assert done.bill.tokens == done.bill.read + (done.bill.tokens - done.bill.read) > 0
 
 
+def test_the_peak_is_flat_and_no_size_is_dearer(data: object) -> None:
+    """Than the full history, whose peak grows; four tasks are few, so the bound is wider than the bench's."""
+    objectives, library = world.hotpot(data)  # type: ignore[arg-type]
+    peaks = []
+    for size in (2, 16):
+        made = world.tasks(objectives, library, size, 4, seed=1)
+        done, full = [by_mem1(one, Knobs(b_state=480)) for one in made], [shown(one, managers.Full()) for one in made]
+        assert {one.retained for one in done} == {1.0}
+        assert sum(one.bill.cost for one in done) <= sum(one.bill.cost for one in full)
+        peaks.append(sum(one.bill.own for one in done))
+    assert 1 / 1.15 < peaks[1] / peaks[0] < 1.15
+
+
 def test_what_is_forgotten_is_not_answered() -> None:
     """By an updater that loses what it writes, nor through a window that the facts have left."""
     made = task(8)

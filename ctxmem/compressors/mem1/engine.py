@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from typing import cast
 
 from ctxmem.compressors.mem1 import log as chain
 from ctxmem.compressors.mem1.apply import Turn, patch, within
+from ctxmem.compressors.mem1.cadence import Course, Now
 from ctxmem.compressors.mem1.knobs import Knobs
 from ctxmem.compressors.mem1.ladder import Updater, broken
 from ctxmem.compressors.mem1.log import Change, Kind, StateEvent
@@ -71,6 +72,7 @@ class Mem1:
         self.knobs = knobs or Knobs()
         self._count = count
         self._when = self.knobs.when()
+        self._course = Course(self._when)
         self._index = Index()
         self.search: Search = self._index
         self.log: list[StateEvent] = []
@@ -125,16 +127,19 @@ class Mem1:
         if ops:
             self._write(*patch(self.state, ops, (), self._count, by="app"))
 
-    def due(self, *, remaining: float = inf) -> bool:
+    def due(self, *, remaining: float = inf, shown: int | None = None) -> bool:
         """Whether the cadence asks for a consolidation now.
 
         Args:
-            remaining: turns of the task still expected.
+            remaining: turns that the task may still take.
+            shown: tokens of the tail as a prompt shows it; None for those of its texts.
         """
-        tail = self.tail
-        said = sum(turn.role != "assistant" for turn in tail)
-        tokens = sum(self._tokens[turn.id] for turn in tail)
-        return self._when.due(turns=said, tokens=tokens, state=self.state.tokens, remaining=remaining)
+        said = sum(turn.role != "assistant" for turn in self._tail)
+        tokens = self._size(self._tail) if shown is None else shown
+        return self._when.due(Now(said, tokens, self.state.tokens, remaining, self._course))
+
+    def _size(self, turns: Iterable[Turn]) -> int:
+        return sum(self._tokens[turn.id] for turn in turns)
 
     def _updater(self, *, ask: bool = True) -> Updater:
         """How the state is brought up to date now; without the model while its circuit breaker is open."""
@@ -247,7 +252,12 @@ class Mem1:
             self._said[turn.id] = turn
             self._tail.append(turn)
             self._tokens[turn.id] = event.payload["tokens"]
+            if event.kind != "assistant":
+                self._course.turn(event.payload["tokens"])
             self._index.add(turn.id, turn.text)
         elif event.kind in ("patch", "rewrite", "degraded"):
             self._updates.append(event)
-            self._tail = [turn for turn in self._tail if turn.at >= self.state.covers]
+            rest = [turn for turn in self._tail if turn.at >= self.state.covers]
+            if len(rest) < len(self._tail):
+                self._course.cut(self._size(self._tail) - self._size(rest), self.state.tokens)
+            self._tail = rest

@@ -67,6 +67,44 @@ def test_the_peak_hardly_grows_with_the_objectives():
     assert sixteen < two + 16 * 30
 
 
+def test_a_final_answer_needs_no_update():
+    """It is not asked for again, though one was due."""
+
+    class Ends(Researcher):
+        def answer(self, messages: Sequence[Message]) -> str:
+            said = json.loads(super().answer(messages))
+            return json.dumps({"answer": said["answer"]} if "answer" in said else said)
+
+    model = Ends(["country1", "country2"])
+    result = Mem1Agent(model, {"search": search}, WordCounter(), Knobs(cadence="every_turn")).run("Name them")
+    assert (result.stop, result.answers) == ("answered", ("City-01", "City-02"))
+    assert (len(result.account.turns), result.account.degraded) == (3, 0)
+
+
+ACTION = '{"action": {"tool": "search", "input": "country1"}}'
+
+
+@pytest.mark.parametrize(
+    ("says", "recalled"), [(f"+ facts: It rained.\n{ACTION}", True), (f'{{"ops": [], {ACTION[1:]}', False)]
+)
+def test_the_log_is_recalled_unasked_where_an_update_may_have_lost_something(says: str, *, recalled: bool):
+    """A valid one has noted what the model wanted of it; text that rides along is paid for at every turn."""
+
+    class Forgets:
+        shown = ""
+
+        def complete(self, messages: Sequence[Message], *, max_tokens: int) -> Iterator[str]:
+            self.shown = "\n".join(message.text for message in messages)
+            yield says
+
+    model = Forgets()
+    knobs = Knobs(cadence="every_turn")
+    Mem1Agent(model, {"search": search}, WordCounter(), knobs, max_turns=3).run(
+        "x", objectives=["capital of country1?"]
+    )
+    assert ("Recalled:" in model.shown) == recalled
+
+
 def test_a_model_without_actions_ends_the_run_with_its_reason():
     """Asked once more, then given up; the memory is there."""
 
