@@ -165,7 +165,7 @@ class _Run:
         yield from self._counted(self.memory.take(answer, prompt))
         new = self.memory.log[before:]
         self.account.degraded += any(event.kind == "degraded" for event in new)
-        whole = not self.memory.state.evicted and all(event.payload.get("by", "1") in ("1", "rewrite") for event in new)
+        whole = not self.memory.state.evicted and all(event.payload.get("by", "1") == "1" for event in new)
         self._recalled = "" if whole else self._looked_up()
 
     def _counted(self, steps: Steps[None]) -> Steps[None]:
