@@ -71,8 +71,7 @@ class Mem1:
         """
         self.knobs = knobs or Knobs()
         self._count = count
-        self._when = self.knobs.when()
-        self._course = Course(self._when)
+        self._course = Course(self.knobs.when())
         self._index = Index()
         self.search: Search = self._index
         self.log: list[StateEvent] = []
@@ -136,7 +135,7 @@ class Mem1:
         """
         said = sum(turn.role != "assistant" for turn in self._tail)
         tokens = self._size(self._tail) if shown is None else shown
-        return self._when.due(Now(said, tokens, self.state.tokens, remaining, self._course))
+        return self._course.when.due(Now(said, tokens, self.state.tokens, remaining, self._course))
 
     def _size(self, turns: Iterable[Turn]) -> int:
         return sum(self._tokens[turn.id] for turn in turns)
