@@ -6,8 +6,8 @@
 All rows get the same texts, the same questions and the same number of SmolLM2 tokens. `answer`: the gold answer still
 stands there word for word. `answer words`: its content words do. `gold span`: content words of the passage it is taken
 from. `numbers`, `negations` with the word after them: of the whole text. All in percent, intervals of 95 % by bootstrap
-over the texts. `>`: outputs over the allowance; `err`: texts on which the package raised. No rule of the library was
-chosen on these texts (`--dev` has those).
+over the texts. `>`: outputs over the allowance; `err`: texts on which the package raised. Rules of the library
+are chosen on other texts, which `--dev` has.
 """
 
 from __future__ import annotations
