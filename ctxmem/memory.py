@@ -15,6 +15,10 @@ Status = Literal["active", "superseded"]
 Op = Literal["ADD", "UPDATE", "SUPERSEDE", "DELETE", "NOOP"]
 
 
+GENERATION = 2**32
+"""Versions of a user's memories between two erasures: who knows one of an earlier generation knows nothing any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Whose memories. An empty field does not restrict a search; a new memory carries it as it is.

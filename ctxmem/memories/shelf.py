@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from ctxmem.memories.lexicon import Lexicon
-from ctxmem.memory import Memory, Scope
+from ctxmem.memory import GENERATION, Memory, Scope
 from ctxmem.ports import MemoryStore
 
 MOST_SHELVES = 128
@@ -66,7 +66,7 @@ class Shelves:
         with self._lock:
             kept = self._kept.get(who.user_id)
             version = self._store.version(self._tenant, who.user_id)
-            if kept is None or version < kept.version:
+            if kept is None or version < kept.version or version // GENERATION > kept.version // GENERATION:
                 kept = self._gathered(Scope(who.user_id), version)
             elif version > kept.version:
                 kept = self._refreshed(kept, who.user_id, version)

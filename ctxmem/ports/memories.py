@@ -21,7 +21,10 @@ class MemoryStore(Protocol):
         ...
 
     def version(self, tenant: str, user_id: str) -> int:
-        """Version of the newest change to a user's memories; 0 when there was none."""
+        """Version of the newest change to a user's memories; 0 when there was none.
+
+        Each erasure of the user begins a new `GENERATION` of versions, so that none is ever given twice.
+        """
         ...
 
     def kept(self, tenant: str, memory_ids: Sequence[str]) -> list[Memory]:

@@ -8,15 +8,16 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Row, Select, delete, select, update
+from sqlalchemy import Connection, Dialect, Row, Select, delete, func, select, update
 
 from ctxmem.errors import Conflict, InvalidInput
-from ctxmem.memory import Memory, MemoryBatch, MemoryChange, Scope, Source
+from ctxmem.memory import GENERATION, Memory, MemoryBatch, MemoryChange, Scope, Source
 from ctxmem.ports import MemoryStore
 from ctxmem.stores import statements
 from ctxmem.stores.memory_schema import memories, memory_changes, memory_heads, memory_keys, memory_sources
 from ctxmem.stores.reads import chunks
 from ctxmem.stores.rows import json_text
+from ctxmem.stores.schema import deletions
 from ctxmem.stores.writer import Database
 
 _NAMES = tuple(field.name for field in fields(Memory) if field.name != "sources")
@@ -126,8 +127,9 @@ class MemoryWriter:
 
     def _move_head(self, connection: Connection, tenant: str, batch: MemoryBatch) -> int:
         """Advance the user's version by one for each change; returns what it was."""
-        connection.exec_driver_sql(self._first, {"tenant": tenant, "user_id": batch.user_id, "version": 0})
-        seen = head(connection, tenant, batch.user_id) if batch.expected is None else batch.expected
+        newest = head(connection, tenant, batch.user_id)
+        connection.exec_driver_sql(self._first, {"tenant": tenant, "user_id": batch.user_id, "version": newest})
+        seen = newest if batch.expected is None else batch.expected
         key = {"own_tenant": tenant, "own_user_id": batch.user_id}
         moved = {"version": seen + len(batch.changes), "expected": seen}
         if connection.exec_driver_sql(self._advance, key | moved).rowcount != 1:
@@ -155,10 +157,13 @@ class MemoryWriter:
 
 
 def head(connection: Connection, tenant: str, user_id: str) -> int:
-    """Version of the newest change to a user's memories."""
+    """Version of the newest change to a user's memories; where there is none, the one that the first will follow."""
     table = memory_heads
     found = connection.scalar(select(table.c.version).where(table.c.tenant == tenant, table.c.user_id == user_id))
-    return found or 0
+    if found is None:
+        mine = deletions.c.tenant == tenant, deletions.c.scope == f"user:{user_id}"
+        found = GENERATION * (connection.scalar(select(func.count()).where(*mine)) or 0)
+    return int(found)
 
 
 def _replayed(connection: Connection, tenant: str, key: str, digest: bytes) -> bytes | None:

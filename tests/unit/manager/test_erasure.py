@@ -53,6 +53,21 @@ def test_another_process_empties_the_cache(pair: tuple[ContextManager, ContextMa
     assert list(cache._kept) == [("b", "nats2:of a text")]
 
 
+def test_another_process_forgets_the_memories(pair: tuple[ContextManager, ContextManager]) -> None:
+    """Though as many have been added since as it knew, or more; and it can add some itself."""
+    one, other = pair
+    for later in (["New."], ["Newer.", "Newest.", "Last."]):
+        one.memories.add("Old.", "ann")
+        assert "Old." in [memory.text for memory in other.memories.list(Scope("ann"))]
+        one.erase_user("ann")
+        for text in later:
+            one.memories.add(text, "ann")
+        assert [memory.text for memory in other.memories.list(Scope("ann"))] == later
+        assert other.memories.profile("ann").version == one.memories.profile("ann").version
+        other.memories.add("Added elsewhere.", "ann")
+        assert [memory.text for memory in one.memories.list(Scope("ann"))] == [*later, "Added elsewhere."]
+
+
 def test_an_erased_session_leaves_no_branch_in_the_cache(
     pair: tuple[ContextManager, ContextManager], cache: MemoryCache
 ) -> None:
