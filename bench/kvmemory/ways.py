@@ -85,6 +85,7 @@ class Ways:
             "CCM-concat": lambda steps: self.memory(steps, CONCAT),
             "CCM-merge": lambda steps: self.memory(steps, Update("merge"), tokens=MERGED),
             "CCM-hybrid": lambda steps: self.memory(steps, hybrid),
+            "CCM-concat + window": self.windowed,
         }
 
     def none(self, steps: Steps) -> Left:
@@ -104,6 +105,20 @@ class Ways:
         for ids in steps:
             memory = model.compress(memory, ids)
         return Left(model.cache(memory), 1 + memory.slots, memory.slots)
+
+    def windowed(self, steps: Steps) -> Left:
+        """Half of the room is a memory, behind which the newest tokens are read as they are, as the service does."""
+        slots = (self.tokens + 1) // 2
+        behind = self._room(steps) - slots * len(steps)
+        newest, older = joined(steps)[-behind:], _without_last(steps, behind)
+        memory = self.trained.empty(CONCAT, tokens=slots)
+        for ids in older:
+            memory = self.trained.compress(memory, ids)
+        cache = self.trained.cache(memory)
+        with torch.inference_mode():
+            self.lm.model.base_model(input_ids=torch.tensor([newest]), past_key_values=cache)
+        held = memory.slots + len(newest)
+        return Left(cache, 1 + held, held)
 
     def skipping(self, steps: Steps, update: Update, tokens: int) -> Left:
         """The same adapter's memory at the positions of the paper, which it was not trained with."""
@@ -146,6 +161,15 @@ class Ways:
             where = kept.expand(-1, -1, -1, keys.shape[-1])
             layers.append((keys.gather(2, where), values.gather(2, where)))
         return Left(DynamicCache(layers), whole.position, slots)
+
+
+def _without_last(steps: Steps, count: int) -> list[list[int]]:
+    """The conversation without its newest tokens; a step that is among them as a whole is gone."""
+    kept: list[list[int]] = []
+    for ids in reversed(steps):
+        left, count = ids[: max(0, len(ids) - count)], max(0, count - len(ids))
+        kept = [left, *kept] if left else kept
+    return kept
 
 
 def joined(steps: Steps) -> list[int]:
