@@ -186,6 +186,7 @@ def test_a_bomb_is_refused_by_what_it_unpacks_to(ctx: Gateway, encoding: str, pa
 @pytest.mark.parametrize(
     ("encoding", "body"),
     [("gzip", b"no gzip"), ("gzip", gzip.compress(b"{}" * 999)[:-9]), ("zstd", b"no zstd"), ("br", b"x")],
+    ids=["no gzip", "cut gzip", "no zstd", "unknown"],  # not by the bytes, of which gzip's have the time in them
 )
 def test_a_body_packed_wrongly_is_refused(ctx: Gateway, encoding: str, body: bytes) -> None:
     """Damaged, cut off, or in an encoding we do not know."""
