@@ -110,15 +110,13 @@ class Ways:
         """Half of the room is a memory, behind which the newest tokens are read as they are, as the service does."""
         slots = (self.tokens + 1) // 2
         behind = self._room(steps) - slots * len(steps)
-        newest, older = joined(steps)[-behind:], _without_last(steps, behind)
-        memory = self.trained.empty(CONCAT, tokens=slots)
-        for ids in older:
-            memory = self.trained.compress(memory, ids)
-        cache = self.trained.cache(memory)
-        with torch.inference_mode():
-            self.lm.model.base_model(input_ids=torch.tensor([newest]), past_key_values=cache)
-        held = memory.slots + len(newest)
-        return Left(cache, 1 + held, held)
+        older, newest = _parted(steps, behind)
+        left = self.memory(older, CONCAT, tokens=slots)
+        if newest:
+            with torch.inference_mode():
+                self.lm.model.base_model(input_ids=torch.tensor([newest]), past_key_values=left.cache)
+        held = left.slots + len(newest)
+        return Left(left.cache, 1 + held, held)
 
     def skipping(self, steps: Steps, update: Update, tokens: int) -> Left:
         """The same adapter's memory at the positions of the paper, which it was not trained with."""
@@ -163,13 +161,14 @@ class Ways:
         return Left(DynamicCache(layers), whole.position, slots)
 
 
-def _without_last(steps: Steps, count: int) -> list[list[int]]:
-    """The conversation without its newest tokens; a step that is among them as a whole is gone."""
-    kept: list[list[int]] = []
+def _parted(steps: Steps, count: int) -> tuple[list[list[int]], list[int]]:
+    """The conversation without its newest tokens, and these; a step that is among them as a whole is gone."""
+    older: list[list[int]] = []
+    newest: list[int] = []
     for ids in reversed(steps):
-        left, count = ids[: max(0, len(ids) - count)], max(0, count - len(ids))
-        kept = [left, *kept] if left else kept
-    return kept
+        at = max(0, len(ids) - count + len(newest))
+        older, newest = [ids[:at], *older] if at else older, [*ids[at:], *newest]
+    return older, newest
 
 
 def joined(steps: Steps) -> list[int]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ctxmem.errors import Unavailable
-from ctxmem.ports import Scorer, SteppedScorer, TokenScores
+from ctxmem.ports import Scorer, SteppedScorer, TokenScores, in_time
 
 Progress = Callable[[float], None]
 """Told the share of the work that is done, by estimate, in [0, 1]; never less than before."""
@@ -53,17 +50,14 @@ class Watched:
         return scores
 
     def _stepped(self, scorer: SteppedScorer, texts: Sequence[str], deadline: float | None) -> list[TokenScores]:
-        end = math.inf if deadline is None else time.monotonic() + deadline
-        total, done = scorer.seconds(texts), 0.0
-        steps = scorer.scoring(texts)
-        while True:
-            try:
-                needed = next(steps)
-            except StopIteration as finished:
-                scores: list[TokenScores] = finished.value
-                return scores
-            if time.monotonic() + needed > end:
-                raise Unavailable(f"scoring takes about {needed:.2f} s more than its deadline of {deadline} s leaves")
+        total, done = 0.0, 0.0
+
+        def tell(needed: float) -> None:
+            nonlocal total, done
             if done:
                 self.progress(min(1.0, done / total))
+            else:
+                total = scorer.seconds(texts)
             done += needed
+
+        return in_time(scorer.scoring(texts), deadline, tell)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from ctxmem.errors import ModelError, Unavailable
+from ctxmem.errors import ModelError
 from ctxmem.lm.loading import Progress, loading_alone, model_folder
 from ctxmem.lm.scoring import Row, batches, fresh_slices, read, rows
 from ctxmem.lm.text import Encoding, Tokenizer
-from ctxmem.ports import TokenScores
+from ctxmem.ports import Scoring, TokenScores, in_time
 
 WINDOW = 1024
 OVERLAP = 256
@@ -95,31 +95,21 @@ class CausalLM:
         Args:
             texts: what to score.
             deadline: seconds from now.
-            share: the part of the windows that is read; the others' tokens have score 0.
+            share: the part of the batches that is read; the others' tokens have score 0.
 
         Raises:
             Unavailable: the scores would not be there within `deadline` seconds.
             ModelError: the model gives no number for any token of a batch.
         """
-        end = math.inf if deadline is None else time.monotonic() + deadline
-        steps = self.scoring(texts, share=share)
-        while True:
-            try:
-                needed = next(steps)
-            except StopIteration as done:
-                scores: list[TokenScores] = done.value
-                return scores
-            if time.monotonic() + needed > end:
-                raise Unavailable(f"scoring takes about {needed:.2f} s more than its deadline of {deadline} s leaves")
+        return in_time(self.scoring(texts, share=share), deadline)
 
-    def scoring(self, texts: Sequence[str], *, share: Share = WHOLE) -> Generator[float, None, list[TokenScores]]:
+    def scoring(self, texts: Sequence[str], *, share: Share = WHOLE) -> Scoring:
         """Score in steps: yields, before each batch, the seconds it is likely to take. Closing it stops the work."""
         encodings = self.tokenizer.encode(texts)
         ids = [encoding.ids for encoding in encodings]
         nats = [[0.0] * len(tokens) for tokens in ids]
         cut = rows([len(tokens) for tokens in ids], window=self._span, overlap=min(OVERLAP, self._span // 4))
-        dealt = sorted(cut, key=lambda row: -row.length)[share[0] :: share[1]]
-        for batch in batches(dealt, positions=BATCH_POSITIONS):
+        for batch in batches(cut, positions=BATCH_POSITIONS)[share[0] :: share[1]]:
             yield len(batch) * batch[0].length / self._rate
             scores = self._read(batch, ids)
             for row, place in fresh_slices(batch):

@@ -1,6 +1,6 @@
 """Processes that score side by side, one torch thread each: two threads that share a pass do less than two processes.
 
-A call's rows are dealt out longest first, so that also one long text is read by all of them.
+A call's batches are dealt out, so that also one long text is read by all of them.
 """
 
 from __future__ import annotations

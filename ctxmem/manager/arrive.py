@@ -165,9 +165,7 @@ def _session(
     now = time.time()
     if call.session_id is not None:
         root = seed("session", call.session_id)
-        known = hot.session(tenant, call.session_id)
-        session = owned(known, call.user_id) if known is not None else None
-        return session or Session(call.session_id, user_id=call.user_id, created_at=now), root
+        return owned(hot.session(tenant, call.session_id), call.session_id, call.user_id, now), root
     root = seed("chain", call.user_id, *(identity(message.raw or b"").hex() for message in header))
     if call.retry or any(message.role == "assistant" for message in call.messages):
         hashes = chain(root, names)
@@ -181,9 +179,11 @@ def _session(
     return Session(new_id("s"), user_id=call.user_id, style="full", created_at=now), root
 
 
-def owned(session: Session, user_id: str) -> Session:
-    """The session, which becomes the user's when it is nobody's: so it is erased with who spoke in it."""
-    return session if session.user_id or not user_id else replace(session, user_id=user_id)
+def owned(known: Session | None, session_id: str, user_id: str, now: float) -> Session:
+    """The session, new or known; one that is nobody's becomes the user's, so that it is erased with who spoke in it."""
+    if known is None:
+        return Session(session_id, user_id=user_id, created_at=now)
+    return known if known.user_id or not user_id else replace(known, user_id=user_id)
 
 
 def _style(call: Call, session: Session, rest: Sequence[Message], hashes: Sequence[bytes], live: Live) -> str:

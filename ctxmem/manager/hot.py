@@ -67,23 +67,21 @@ class HotStates:
         """
         key = (tenant, live.session.id)
         with self._lock:
-            lives = self._sessions.pop(key, {})
-            self._forget(key, lives)
+            lives = self._taken(key)
             others = {n: replace(other, session=live.session) for n, other in lives.items() if n != live.branch.number}
             self._sessions[key] = {live.branch.number: live, **others}
             for kept in self._sessions[key].values():
                 self._tips[tenant, kept.branch.tip_chain] = live.session.id
                 self._used += _size(kept)
             while self._used > self._room and len(self._sessions) > 1:
-                self._forget(*self._sessions.popitem(last=False))
+                self._taken(next(iter(self._sessions)))
         if any(not item.booked for item in live.items):
             self._cache.put(tenant, _cache_key(live.session.id, live.branch.number), _dump(live), ttl=_TTL_SECONDS)
 
     def drop(self, tenant: str, session_id: str, *, branches: int = 1) -> int:
         """Forget a session, which has so many branches, here and in the shared cache; returns the keys removed."""
         with self._lock:
-            lives = self._sessions.pop((tenant, session_id), {})
-            self._forget((tenant, session_id), lives)
+            lives = self._taken((tenant, session_id))
         numbers = range(max(branches, max(lives, default=0) + 1))
         return self._cache.drop(tenant, [_cache_key(session_id, number) for number in numbers])
 
@@ -91,12 +89,15 @@ class HotStates:
         """Forget sessions here."""
         with self._lock:
             for session_id in session_ids:
-                self._forget((tenant, session_id), self._sessions.pop((tenant, session_id), {}))
+                self._taken((tenant, session_id))
 
-    def _forget(self, key: tuple[str, str], lives: Mapping[int, Live]) -> None:
+    def _taken(self, key: tuple[str, str]) -> Mapping[int, Live]:
+        """Take a session out; returns what was known of it."""
+        lives = self._sessions.pop(key, {})
         for live in lives.values():
             self._tips.pop((key[0], live.branch.tip_chain), None)
             self._used -= _size(live)
+        return lives
 
     def _recall(self, tenant: str, session: Session, number: int) -> Live | None:
         """The state from the shared cache, if it is the session's present one."""

@@ -217,8 +217,7 @@ class Writes:
         self, session_id: str, messages: Sequence[Message], *, expected: int | None, key: str | None, user_id: str
     ) -> Appended:
         now = time.time()
-        session = self.engine.hot.session(self.tenant, session_id)
-        session = owned(session, user_id) if session else Session(session_id, user_id=user_id, created_at=now)
+        session = owned(self.engine.hot.session(self.tenant, session_id), session_id, user_id, now)
         if expected is not None and expected != session.revision and key is None:
             raise Conflict(f"session {session_id!r} is at revision {session.revision}, not {expected}")
         live = self.engine.hot.load(self.tenant, session, session.branch)

@@ -7,7 +7,17 @@ from ctxmem.ports.folders import Change, Folder, Folders
 from ctxmem.ports.index import Index, Keeping, Lookahead, Match
 from ctxmem.ports.jobs import Jobs
 from ctxmem.ports.memories import MemoryStore
-from ctxmem.ports.models import Complete, Counter, Embedder, Reranker, Scorer, SteppedScorer, TokenScores
+from ctxmem.ports.models import (
+    Complete,
+    Counter,
+    Embedder,
+    Reranker,
+    Scorer,
+    Scoring,
+    SteppedScorer,
+    TokenScores,
+    in_time,
+)
 from ctxmem.ports.slots import SlotName, SlotStore
 from ctxmem.ports.store import Store
 
@@ -29,9 +39,11 @@ __all__ = [
     "MemoryStore",
     "Reranker",
     "Scorer",
+    "Scoring",
     "SlotName",
     "SlotStore",
     "SteppedScorer",
     "Store",
     "TokenScores",
+    "in_time",
 ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from ctxmem.errors import Unavailable
 from ctxmem.types import Message
 
 if TYPE_CHECKING:
@@ -57,6 +60,10 @@ class TokenScores:
     nats: tuple[float, ...]
 
 
+Scoring = Generator[float, None, list[TokenScores]]
+"""Work in steps: the seconds that each is likely to take, then the scores."""
+
+
 class Scorer(Protocol):
     """Gives the self-information of texts under a language model, or a model-free stand-in for it.
 
@@ -88,9 +95,34 @@ class Scorer(Protocol):
 class SteppedScorer(Scorer, Protocol):
     """A scorer that can stop between two steps."""
 
-    def scoring(self, texts: Sequence[str]) -> Generator[float, None, list[TokenScores]]:
+    def scoring(self, texts: Sequence[str]) -> Scoring:
         """Score in steps: yields, before each, the seconds it is likely to take. Closing it stops the work."""
         ...
+
+
+def in_time(
+    steps: Scoring, deadline: float | None, before: Callable[[float], None] = lambda needed: None
+) -> list[TokenScores]:
+    """The scores of a scoring in steps.
+
+    Args:
+        steps: of a `SteppedScorer`.
+        deadline: seconds from now; None for no limit.
+        before: told before each step the seconds it is likely to take; what it raises ends the work.
+
+    Raises:
+        Unavailable: the scores would not be there in time.
+    """
+    end = math.inf if deadline is None else time.monotonic() + deadline
+    while True:
+        try:
+            needed = next(steps)
+        except StopIteration as done:
+            scores: list[TokenScores] = done.value
+            return scores
+        if time.monotonic() + needed > end:
+            raise Unavailable(f"scoring takes about {needed:.2f} s more than its deadline of {deadline} s leaves")
+        before(needed)
 
 
 class Embedder(Protocol):

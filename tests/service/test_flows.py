@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from tests.service.conftest import Gateway
 from tests.service.provider import provider
 from tests.service.upstream import Upstream, whole
-from tests.service.wires import HELLO
+from tests.service.wires import HELLO, claude, gpt
 
 CLOCK = {"name": "clock", "description": "Tell the time.", "parameters": {"type": "object", "properties": {}}}
 
@@ -107,8 +107,8 @@ def claude_parse(client: anthropic.Anthropic) -> Iterator[Any]:
     yield client.messages.parse(model="m", max_tokens=64, messages=HELLO, output_format=Time).parsed_output
 
 
-FLOWS: dict[str, tuple[type[Any], Callable[[Any], Iterator[Any]]]] = {
-    flow.__name__: (anthropic.Anthropic if flow.__name__.startswith("claude") else openai.OpenAI, flow)
+FLOWS: dict[str, Callable[[Any], Iterator[Any]]] = {
+    flow.__name__: flow
     for flow in (
         *(chat_tools, chat_helper, chat_parse, responses_tools, responses_helper, responses_parse, responses_asides),
         *(claude_runner, claude_texts, claude_parse),
@@ -120,12 +120,11 @@ FLOWS: dict[str, tuple[type[Any], Callable[[Any], Iterator[Any]]]] = {
 def test_a_flow_gives_equal_objects(ctx: Gateway, upstream: Upstream, name: str) -> None:
     """Helpers, parsers and tool loops of the SDKs see what they would see without us."""
     upstream.answer = provider
-    make, flow = FLOWS[name]
+    make = claude if name.startswith("claude") else gpt
     seen = []
     for url in (upstream.url, ctx.url):
-        base = url.removesuffix("/v1") if make is anthropic.Anthropic else url
-        with make(base_url=base, api_key=ctx.key, max_retries=0) as client:
-            seen.append(list(flow(client)))
+        with make(url, ctx.key) as client:
+            seen.append(list(FLOWS[name](client)))
     assert seen[0] == seen[1]
     assert all(seen[0])
     sent = [request.body for request in upstream.received]
@@ -207,10 +206,10 @@ def test_models_of_langchain_give_equal_messages(
     assert any(calls for _, calls in seen[0])
 
 
-STEERED: dict[str, tuple[type[Any], Callable[[Any], Any]]] = {
-    "chat": (openai.OpenAI, lambda client: client.chat.completions.create(model="m", messages=HELLO)),
-    "responses": (openai.OpenAI, lambda client: client.responses.create(model="m", input="Hi")),
-    "messages": (anthropic.Anthropic, lambda client: client.messages.create(model="m", max_tokens=5, messages=HELLO)),
+STEERED: dict[str, tuple[Callable[[str, str], Any], Callable[[Any], Any]]] = {
+    "chat": (gpt, lambda client: client.chat.completions.create(model="m", messages=HELLO)),
+    "responses": (gpt, lambda client: client.responses.create(model="m", input="Hi")),
+    "messages": (claude, lambda client: client.messages.create(model="m", max_tokens=5, messages=HELLO)),
 }
 
 
@@ -226,9 +225,8 @@ def test_the_upstream_steers_the_sdks_retries(
         upstream.answer = lambda request: (
             whole({"error": {"message": "busy"}}, 429, **steer) if len(upstream.received) == 1 else provider(request)
         )
-        base = url.removesuffix("/v1") if make is anthropic.Anthropic else url
         busy = suppress(openai.RateLimitError, anthropic.RateLimitError)
-        with make(base_url=base, api_key=ctx.key, max_retries=2) as client, busy:
-            ask(client)
+        with make(url, ctx.key) as client, busy:
+            ask(client.with_options(max_retries=2))
         assert len(upstream.received) == calls
         assert upstream.last.headers["x-stainless-retry-count"] == str(calls - 1)

@@ -214,8 +214,8 @@ class Search:
 
     def _outliers(self) -> NDArray[np.int64]:
         """Rows far from their codes, in the clusters that are searched."""
-        rows, starts = self._segment.outliers, self._segment.starts
-        rows = rows[np.isin(np.searchsorted(starts, rows, side="right") - 1, self._asked.lists)]
+        rows = self._segment.outliers
+        rows = rows[np.isin(self._segment.cluster_of(rows), self._asked.lists)]
         return rows if self._asked.allowed is None else rows[self._asked.allowed[rows]]
 
     def _read(self, rows: NDArray[np.int64]) -> None:

@@ -81,7 +81,7 @@ def _codes(segment: Segment, gone: Sequence[int], rows: Sequence[int]) -> Any:
     """
     codes = faiss.read_index(str(segment.folder / CODES))
     nothing = np.zeros(codes.code_size, dtype=np.uint8)
-    lists = np.searchsorted(segment.starts, rows, side="right") - 1
+    lists = segment.cluster_of(rows)
     for row, number in zip(rows, lists.tolist(), strict=True):
         offset = row - int(segment.starts[number])
         codes.invlists.update_entry(number, offset, row, faiss.swig_ptr(nothing))

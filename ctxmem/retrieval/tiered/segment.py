@@ -221,7 +221,12 @@ class Segment:
 
     def clusters(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The clusters that rows are in, ascending."""
-        found: NDArray[np.int64] = np.unique(np.searchsorted(self.starts, rows, side="right") - 1)
+        found: NDArray[np.int64] = np.unique(self.cluster_of(rows))
+        return found
+
+    def cluster_of(self, rows: NDArray[np.int64] | Sequence[int]) -> NDArray[np.int64]:
+        """The cluster of each row."""
+        found: NDArray[np.int64] = np.searchsorted(self.starts, rows, side="right") - 1
         return found
 
     def nearest(self, vector: Floats, lists: int) -> NDArray[np.int64]:
