@@ -55,7 +55,7 @@ class ScorerPool:
             InvalidInput: there is to be no process.
             ModelError: the model or its tokenizer is missing or broken.
         """
-        self.processes = len(os.sched_getaffinity(0)) if processes is None else processes
+        self.processes = _cores() if processes is None else processes
         if self.processes < 1:
             raise InvalidInput(f"a pool needs a process, not {processes}", param="processes")
         self._model, self._cache_dir = model, cache_dir
@@ -126,6 +126,11 @@ class ScorerPool:
 
 _BYTES = 4.0
 """Bytes of a token, about, where a text is not worth encoding to know how long it will take."""
+
+
+def _cores() -> int:
+    """Cores that this process may use; where the system does not tell, all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _joined(shares: Sequence[list[TokenScores]]) -> list[TokenScores]:

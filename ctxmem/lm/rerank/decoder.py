@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ctxmem.errors import ModelError
 from ctxmem.lm.loading import WEIGHTS, loading_alone
+from ctxmem.lm.products import product, widen
 from ctxmem.lm.rerank.weights import Resident, RowCache, Streamed, TensorFile
 
 _SLAB = 4096
@@ -39,7 +40,7 @@ class ResidentDecoder:
         return self._output[list(tokens)]
 
     def log_probability(self, states: Tensor, tokens: Tensor) -> Tensor:
-        logits = (states @ self._output.T).float()
+        logits = product(states, self._output).float()
         return logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
 
 
@@ -72,6 +73,7 @@ class StreamedDecoder:
         self._output = _OUTPUT if _OUTPUT in self._file else _EMBEDDINGS
         self._vocabulary: int = config.vocab_size
         template = body.layers[0].to_empty(device="cpu").eval()
+        widen(template)
         self.weights: Resident | Streamed = Streamed(template, self._fill, self.count)
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ class StreamedDecoder:
         total = torch.full((len(states),), -torch.inf)
         for start in range(0, self._vocabulary, _SLAB):
             slab = self._file.span(self._output, start, min(start + _SLAB, self._vocabulary))
-            total = torch.logaddexp(total, (states @ slab.T).float().logsumexp(-1))
+            total = torch.logaddexp(total, product(states, slab).float().logsumexp(-1))
         own = (states * self._file.rows(self._output, tokens.tolist())).float().sum(-1)
         return own - total
 

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from ctxmem.errors import InvalidInput, ModelError
 from ctxmem.lm.causal import fingerprint
 from ctxmem.lm.loading import loading_alone, model_folder
+from ctxmem.lm.products import widen
 from ctxmem.lm.rerank.decoder import ResidentDecoder, StreamedDecoder
 from ctxmem.lm.rerank.layered import CrossEncoder, Decoder, LayeredModel
 from ctxmem.lm.rerank.shipped import SHIPPED, InteractionModel
@@ -74,5 +75,6 @@ def _decoder(folder: Path, *, yes_no: bool, stream: bool) -> Decoder:
         return Decoder(StreamedDecoder(folder), tokenizer, name=name, yes_no=yes_no)
     with loading_alone():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True)
+    widen(model)
     model.requires_grad_(requires_grad=False)
     return Decoder(ResidentDecoder(model), tokenizer, name=f"{folder.name}-{fingerprint(model)}", yes_no=yes_no)

@@ -23,6 +23,7 @@ from torch.nn.functional import kl_div, log_softmax
 from transformers import AutoModel
 
 from ctxmem.lm.loading import Progress, loading_alone
+from ctxmem.lm.products import has_bf16
 from ctxmem.lm.rerank.interaction import OPENED, Interaction
 from ctxmem.lm.rerank.rows import Row, read_rows, token_rarity
 from ctxmem.lm.rerank.shipped import write
@@ -209,7 +210,7 @@ def trained_names(model: Interaction) -> frozenset[str]:
 
 def _mixed() -> Any:
     """bf16 for the large products where the processor has it."""
-    return torch.autocast("cpu", torch.bfloat16) if torch.ops.mkldnn._is_mkldnn_bf16_supported() else nullcontext()
+    return torch.autocast("cpu", torch.bfloat16) if has_bf16() else nullcontext()
 
 
 def _save(path: Path, value: Mapping[str, object]) -> None:
