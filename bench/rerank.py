@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import random
 import subprocess
 import sys
@@ -47,14 +46,12 @@ Asked = tuple[str, list[str]]
 """A query with its candidates."""
 
 WAYS = {
-    "smollm2": ("plain", "engine", "stream", "stream+mmap"),
-    "minilm-interaction": ("plain", "engine", "stream", "stream+mmap"),
+    "smollm2": ("plain", "engine", "stream"),
+    "minilm-interaction": ("plain", "engine", "stream"),
     "cross-encoder": ("sentence-transformers", "engine"),
 }
 """By model, what is compared; the first is what the others are measured against."""
 
-NO_HEAP = {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
-"""Has glibc give blocks of 256 KB and more back at once: what `+mmap` stands for."""
 ALPHA = 0.1
 """Largest share of queries whose best k pruning may change."""
 
@@ -145,7 +142,7 @@ def way(model: str, name: str, folder: Path | None) -> Score:
         return peer_cross_encoder(folder)
     if name == "plain":
         return plain_decoder() if model == "smollm2" else plain_interaction()
-    return Reranker.load(str(folder or model), memory="stream" if name.startswith("stream") else "resident").score
+    return Reranker.load(str(folder or model), memory="stream" if name == "stream" else "resident").score
 
 
 def resident(field: str) -> float:
@@ -191,8 +188,7 @@ def compared(model: str, candidates: int, queries: int, rounds: int) -> None:
         for name in WAYS[model]:
             argv = [sys.executable, "-m", "bench.rerank", "--one", model, name, "--candidates", str(candidates)]
             argv += ["--queries", str(queries), *(["--folder", str(folder)] if folder else [])]
-            environment = os.environ | (NO_HEAP if name.endswith("+mmap") else {})
-            done = subprocess.run(argv, check=True, capture_output=True, text=True, env=environment)
+            done = subprocess.run(argv, check=True, capture_output=True, text=True)
             found[name].append(Measured(**json.loads(done.stdout.splitlines()[-1])))
     base = found[WAYS[model][0]]
     print(f"\n{model}: {candidates} candidates, {queries} queries, {rounds} rounds", flush=True)

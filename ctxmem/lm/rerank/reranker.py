@@ -20,6 +20,7 @@ from typing import Literal
 
 from ctxmem.errors import InvalidInput, Unavailable
 from ctxmem.lm.rerank.engine import Options, Outcome, Policy, rank
+from ctxmem.lm.rerank.heap import give_back
 from ctxmem.lm.rerank.layered import LayeredModel
 from ctxmem.ports import Cache
 
@@ -32,8 +33,8 @@ CACHED_FOR = 24 * 3600.0
 LONGEST_QUERY = 20_000
 """Characters; a longer one is no query."""
 
-STREAMED_CHUNK = 512
-"""Padded tokens that go through a layer at once where memory is to be small."""
+STREAMED = Options(chunk_tokens=256, spill_bytes=0)
+"""Of a run where memory is to be small: hidden states of all chunks but one wait in a file."""
 
 ScorerName = Literal["auto", "cross_encoder", "query_likelihood", "yes_no"]
 
@@ -98,7 +99,8 @@ class Reranker:
         Args:
             name: `minilm-interaction` (shipped), a packaged model, a folder or a hub id.
             scorer: how a model that is not the shipped one scores; `auto` reads it from its architecture.
-            memory: `stream` holds two layers at a time.
+            memory: `stream` holds two layers at a time, keeps hidden states in a temporary file and has glibc give
+                freed blocks of the whole process back at once.
             policy: when a candidate may stop.
             cache: where scores are kept.
             cache_dir: where converted models are kept.
@@ -108,9 +110,11 @@ class Reranker:
         """
         from ctxmem.lm.rerank.models import load_model
 
-        model = load_model(name, scorer=scorer, stream=memory == "stream", cache_dir=cache_dir)
-        options = Options(chunk_tokens=STREAMED_CHUNK) if memory == "stream" else None
-        return cls(model, policy=policy, options=options, cache=cache)
+        stream = memory == "stream"
+        if stream:
+            give_back()
+        model = load_model(name, scorer=scorer, stream=stream, cache_dir=cache_dir)
+        return cls(model, policy=policy, options=STREAMED if stream else None, cache=cache)
 
     @property
     def name(self) -> str:
