@@ -19,6 +19,7 @@ from msgspec.structs import force_setattr
 
 from ctxmem.errors import ConfigError
 from ctxmem.hosts import is_loopback
+from ctxmem.retrieval.tiered import KEPT
 
 PREFIX = "CTXMEM_"
 LOCAL = "local"
@@ -126,7 +127,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: str = "smollm2"
     adapter: str = ""
     embedder: str = "minilm"
-    vectors_in_memory: Count = 50_000
+    vectors_in_memory: Count = KEPT
     state_model: str = ""
     deadline_ms: Count = 150
     max_body_bytes: Count = 32 * 2**20

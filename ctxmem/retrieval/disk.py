@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctxmem.ports import Embedder
+from ctxmem.retrieval.tiered import KEPT
 
 if TYPE_CHECKING:
     from ctxmem.retrieval.tiered.index import TieredIndex
@@ -32,7 +33,7 @@ class OnDisk:
     """
 
     root: Path
-    kept: int = 50_000
+    kept: int = KEPT
     probed: int = PROBED
 
     def __call__(self, tenant: str, namespace: str, embedder: Embedder) -> TieredIndex:

@@ -13,6 +13,7 @@ from types import FrameType
 import uvicorn
 
 from ctxmem.retrieval.disk import OnDisk
+from ctxmem.retrieval.tiered import KEPT
 from service import settings
 from service.worker.documents import Documents
 from service.worker.server import create_app
@@ -62,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--adapter", default="", help="folder or hub id; empty for the one that ships")
     parser.add_argument("--embedder", default="minilm", help="packaged name, folder or hub id")
     parser.add_argument("--vectors", type=Path, default=None, help="folder of vectors; without one all are in memory")
-    parser.add_argument("--vectors-in-memory", type=int, default=50_000, help="of a namespace, before most go there")
+    parser.add_argument("--vectors-in-memory", type=int, default=KEPT, help="of a namespace, before most go there")
     return parser
 
 

@@ -24,6 +24,7 @@ from ctxmem.errors import InvalidInput
 from ctxmem.ports import Match
 from ctxmem.ports.index import checked, paired, wanted
 from ctxmem.retrieval.flat import best
+from ctxmem.retrieval.tiered import KEPT
 from ctxmem.retrieval.tiered.batch import searched
 from ctxmem.retrieval.tiered.build import Progress
 from ctxmem.retrieval.tiered.certify import Account, Asked
@@ -37,8 +38,6 @@ from ctxmem.retrieval.tiered.upkeep import Upkeep
 
 PROBED = 32
 """Clusters that a search looks into."""
-KEPT = 50_000
-"""Vectors that stay in memory before `tend` writes them to the disk: up to there nothing is faster than a product."""
 _SHARE = 8  # of those on disk, an eighth more must be new
 _TICKETS = 16  # lookaheads that wait for a search
 
