@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ctxmem.errors import InvalidInput, StoreError
 from ctxmem.ports.index import checked
+from ctxmem.retrieval.tiered.codes import Floats, faiss
 from ctxmem.retrieval.tiered.segment import (
     CODES,
     FORMAT,
@@ -23,11 +24,9 @@ from ctxmem.retrieval.tiered.segment import (
     RESIDUALS,
     ROWS,
     SUMS,
-    Floats,
     Manifest,
     Vectors,
     encoded,
-    faiss,
     file_sum,
     row_sum,
 )

@@ -1,24 +1,26 @@
 """Exact search over codes: only the vectors that could be among the best are read, and it is proved that no other is.
 
-A vector's inner product with a query is at most that of its code plus |query| * |vector - code|. Candidates come from
-the codes in the order of that bound; vectors are read until the k-th exact score passes the bound of all that is left.
-The result is that of a scan of the same clusters' vectors, ids and scores alike.
+A vector's inner product with a query is at most that of its code plus |query| * |vector - code|. Candidates are the
+codes of the best rough scores, see `codes`; their vectors are read in the order of that bound, until the k-th exact
+score passes the bounds of all that is left. The few that lie far from their codes are in memory, and need no bound. The
+result is that of a scan of the same clusters' vectors, ids and scores alike.
 """
 
 from __future__ import annotations
 
-import heapq
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctxmem.ports import Match
-from ctxmem.retrieval.tiered.segment import Floats, Segment, faiss
+from ctxmem.retrieval.flat import best
+from ctxmem.retrieval.tiered.codes import Floats, faiss
+from ctxmem.retrieval.tiered.segment import Segment
 
-_FIRST = 64  # candidates that the codes are asked for at first
+_FIRST = 128  # candidates that the codes are asked for at first
 _MORE = 4  # times as many when they do not suffice
 _READ = 16  # vectors read at a time
 _SCANNED = 65_536  # codes scanned between two looks at the clock
@@ -102,19 +104,26 @@ class Reads:
         new = [place for place in places if place not in self._known]
         vectors, damaged = self._segment.rows(new)
         for place in damaged:
-            vectors[new.index(place)] = self._segment.decoded(place)
+            vectors[new.index(place)] = self._segment.codes.decoded(place)
         self._damaged.update(damaged)
         self._known.update(zip(new, vectors, strict=True))
+        if len(new) == len(places):
+            return vectors, damaged
         found = np.array([self._known[place] for place in places], dtype=np.float32)
-        return found.reshape(len(places), self._segment.manifest.dimensions), [
-            place for place in places if place in self._damaged
-        ]
+        return found, [place for place in places if place in self._damaged]
 
 
-def certified(segment: Segment, asked: Asked) -> tuple[list[Match], Account]:
-    """The best `k` or fewer vectors of some clusters with their exact scores; equal scores by id."""
-    search = Search(segment, asked, Reads(segment))
-    return search.run(), search.account
+Found = tuple[list[Match], Account]
+"""The best `k` or fewer vectors of some clusters with their exact scores, equal ones by id; and what that took."""
+
+
+def searched(segment: Segment, asked: Sequence[Asked]) -> tuple[list[Found], int]:
+    """What each search finds, and how many vectors were read for all of them."""
+    reads, erased = Reads(segment), len(segment.gone)
+    found = [Search(segment, one, reads).run() for one in asked]
+    if len(segment.gone) > erased:  # what was erased meanwhile may have kept others out
+        found = [Search(segment, one, reads).run() for one in asked]
+    return found, len(reads)
 
 
 class Search:
@@ -130,53 +139,49 @@ class Search:
         self._segment, self._asked, self._reads = segment, asked, reads
         self._norm = float(np.linalg.norm(asked.vector))
         self._slack = _SLACK * self._norm * segment.manifest.longest
-        self._best: list[tuple[float, int]] = []  # a heap of the best k scores
+        self._query = segment.codes.rounded(asked.vector)
         self._found: dict[int, float] = {}
+        self._least = -np.inf  # score that a vector must reach to matter
         self._rough: dict[int, float] = {}  # scores of codes whose vectors there was no time to read
         self._unseen = np.empty(0, dtype=np.int64)  # clusters that there was no time to scan
         self._selector = None if asked.allowed is None else faiss.IDSelectorBitmap(_packed(asked.allowed))
         self.account = Account(lists=len(asked.lists))
+        self._take_outliers()
 
-    def run(self) -> list[Match]:
+    def run(self) -> Found:
         """The best, proved where there is time."""
-        if self._asked.k > 0:
-            self._read(self._outliers())
-            width = max(_FIRST, _MORE * self._asked.k)
-            while not self._settled(*self._candidates(width), width):
-                width *= _MORE
-        return self._matches()
+        width = max(_FIRST, _MORE * self._asked.k)
+        while self._asked.k and len(self._asked.lists) and not self._tried(width):
+            width *= _MORE
+        return self._matches(), self.account
 
-    def settle(self, scores: Floats, rows: NDArray[np.int64], unseen: NDArray[np.int64]) -> list[Match]:
-        """The best among candidates: all that may be, but for what is in clusters there was no time to scan."""
-        self._unseen = unseen
-        self._settled(scores, rows, len(rows) + 1)
-        return self._matches()
-
-    def reach(self, rows: slice | NDArray[np.int64]) -> Floats:
-        """By how much the scores of rows' codes may be off."""
-        off: Floats = self._norm * self._segment.residuals[rows] + np.float32(self._slack)
-        return off
-
-    def _settled(self, scores: Floats, rows: NDArray[np.int64], width: int) -> bool:
-        """Read candidates in the order of their bounds; whether no more of them are needed, or there is no time."""
-        bounds = scores + self.reach(rows)
-        order = np.argsort(-bounds, kind="stable")
-        left: list[int] = []
-        for start in range(0, len(order), _READ):
-            some = order[start : start + _READ]
-            if bounds[some[0]] < self._least():
-                break
-            if self._asked.late:
-                left = [at for at in order[start:].tolist() if bounds[at] >= self._least()]
-                break
-            self._read(rows[some])
-        more = len(rows) == width and scores[-1] + self._norm * self._segment.cap + self._slack >= self._least()
+    def _tried(self, width: int) -> bool:
+        """Look at so many candidates; whether no more of them are needed, or there is no time."""
+        rough, rows = self._candidates(width)
+        self._decide(self._segment.codes.scores(self._query, rows), rows)
+        off = self._query.off + self._norm * self._segment.cap + self._slack
+        more = len(rows) == width and rough[-1] + off >= self._least
         if more and not self._asked.late:
             return False
-        self._rough = {int(rows[at]): float(scores[at]) for at in left if int(rows[at]) not in self._found}
-        there = self._size(self._asked.lists) - self._size(self._unseen)
-        self._stop(len(self._rough) + (there - len(rows) if more else 0))
+        there = self._size(self._asked.lists) - self._size(self._unseen) if more else len(rows)
+        self._stop(len(self._rough) + there - len(rows))
         return True
+
+    def _decide(self, scores: Floats, rows: NDArray[np.int64]) -> None:
+        """Read candidates in the order of their bounds, until none that is left can matter or there is no time."""
+        bounds = scores + self._norm * self._segment.residuals[rows] + np.float32(self._slack)
+        order = np.argsort(-bounds, kind="stable")
+        self._rough = {}
+        for start in range(0, len(order), _READ):
+            some = order[start : start + _READ]
+            some = some[bounds[some] >= self._least]
+            if not len(some):
+                return
+            if self._asked.late:
+                left = [at for at in order[start:].tolist() if bounds[at] >= self._least]
+                self._rough = {int(rows[at]): float(scores[at]) for at in left if int(rows[at]) not in self._found}
+                return
+            self._read(rows[some])
 
     def _stop(self, undecided: int) -> None:
         """Put down of how many rows, in the clusters that were scanned, it is not known whether they matter."""
@@ -186,18 +191,21 @@ class Search:
         account.of = 0 if account.exact else self._size(self._asked.lists)
 
     def _candidates(self, width: int) -> tuple[Floats, NDArray[np.int64]]:
-        """The best `width` codes: their scores, falling, and rows."""
-        scores, rows = np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64)
-        for lists in self._pieces():
-            some, places = self._segment.search(self._asked.vector, width, lists, self._selector)
-            scores, rows = np.concatenate((scores, some)), np.concatenate((rows, places))
-            best = np.argsort(-scores, kind="stable")[:width]
-            scores, rows = scores[best], rows[best]
-        return scores, rows
+        """The codes of the best `width` rough scores: these, falling, and rows."""
+        search, query = self._segment.codes.search, self._query
+        found = [search(query, width, lists, self._selector) for lists in self._pieces()]
+        if len(found) == 1:
+            return found[0]
+        scores, rows = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        order = np.argsort(-scores, kind="stable")[:width]
+        return scores[order], rows[order]
 
     def _pieces(self) -> Iterator[NDArray[np.int64]]:
         """The clusters, so many at a time as are scanned between two looks at the clock; the first in any case."""
         lists, starts = self._asked.lists, self._segment.starts
+        if self._asked.until is None:
+            yield lists
+            return
         turns = np.cumsum(starts[lists + 1] - starts[lists]) // _SCANNED
         for turn in np.unique(turns).tolist():
             if turn > turns[0] and self._asked.late:
@@ -212,35 +220,43 @@ class Search:
             return int((starts[lists + 1] - starts[lists]).sum())
         return sum(int(allowed[starts[number] : starts[number + 1]].sum()) for number in lists.tolist())
 
-    def _outliers(self) -> NDArray[np.int64]:
-        """Rows far from their codes, in the clusters that are searched."""
-        rows = self._segment.outliers
-        rows = rows[np.isin(self._segment.cluster_of(rows), self._asked.lists)]
-        return rows if self._asked.allowed is None else rows[self._asked.allowed[rows]]
+    def _take_outliers(self) -> None:
+        """Score those in the clusters that are searched; their vectors are in memory."""
+        segment, allowed = self._segment, self._asked.allowed
+        at = segment.outlying(self._asked.lists)
+        if allowed is not None:
+            at = at[allowed[segment.outliers[at]]]
+        rows = segment.outliers[at].tolist()
+        self.account.damaged += [row for row in rows if row in segment.damaged]
+        self._take(rows, segment.far[at] @ self._asked.vector)
 
     def _read(self, rows: NDArray[np.int64]) -> None:
-        """Score vectors exactly; a damaged one by its code, an erased one not at all."""
+        """Score vectors exactly; a damaged one by its code."""
         new = sorted(set(rows.tolist()) - self._found.keys())
         vectors, damaged = self._reads.rows(new)
         self.account.rows_read += len(new)
         self.account.damaged += damaged
-        for row, score in zip(new, (vectors @ self._asked.vector).tolist(), strict=True):
-            if row in self._segment.gone:
-                continue
-            self._found[row] = score
-            heapq.heappush(self._best, (score, row))
-            if len(self._best) > self._asked.k:
-                heapq.heappop(self._best)
+        self._take(new, vectors @ self._asked.vector)
 
-    def _least(self) -> float:
-        """The score that a vector must reach to matter."""
-        return self._best[0][0] if len(self._best) == self._asked.k else -np.inf
+    def _take(self, rows: list[int], scores: Floats) -> None:
+        """Count vectors as found; erased ones not at all."""
+        gone = self._segment.gone
+        self._found.update(pair for pair in zip(rows, scores.tolist(), strict=True) if pair[0] not in gone)
+        self._least = _kth(self._found.values(), self._asked.k)
 
     def _matches(self) -> list[Match]:
         """What is found, best first."""
-        ids, scores = self._segment.ids, self._rough | self._found
-        matches = [Match(ids[row], score) for row, score in scores.items() if row not in self._segment.gone]
-        return heapq.nsmallest(self._asked.k, matches, key=lambda match: (-match.score, match.id))
+        ids, gone = self._segment.ids, self._segment.gone
+        scores = {row: score for row, score in (self._rough | self._found).items() if row not in gone}
+        least = _kth(scores.values(), self._asked.k)
+        return best([Match(ids[row], score) for row, score in scores.items() if score >= least], self._asked.k)
+
+
+def _kth(scores: Collection[float], k: int) -> float:
+    """The k-th of them from above; lower than all when there are fewer."""
+    if not 0 < k <= len(scores):
+        return -np.inf
+    return float(np.partition(np.fromiter(scores, np.float64, len(scores)), -k)[-k])
 
 
 def _packed(truths: NDArray[np.bool_]) -> NDArray[np.uint8]:

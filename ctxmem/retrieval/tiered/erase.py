@@ -17,7 +17,8 @@ import numpy as np
 
 from ctxmem.errors import StoreError
 from ctxmem.retrieval.tiered.build import declare, settle, sync
-from ctxmem.retrieval.tiered.segment import CODES, IDS, RESIDUALS, ROWS, SUMS, Floats, Segment, faiss
+from ctxmem.retrieval.tiered.codes import Floats, faiss
+from ctxmem.retrieval.tiered.segment import CODES, IDS, RESIDUALS, ROWS, SUMS, Segment
 
 
 def blanked(segment: Segment, rows: Sequence[int], folder: Path) -> None:
@@ -81,7 +82,7 @@ def _codes(segment: Segment, gone: Sequence[int], rows: Sequence[int]) -> Any:
     """
     codes = faiss.read_index(str(segment.folder / CODES))
     nothing = np.zeros(codes.code_size, dtype=np.uint8)
-    lists = segment.cluster_of(rows)
+    lists = segment.codes.cluster_of(rows)
     for row, number in zip(rows, lists.tolist(), strict=True):
         offset = row - int(segment.starts[number])
         codes.invlists.update_entry(number, offset, row, faiss.swig_ptr(nothing))

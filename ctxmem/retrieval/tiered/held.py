@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ctxmem.ports import Match
 from ctxmem.retrieval.flat import FlatIndex
-from ctxmem.retrieval.tiered.segment import Floats, Joined, Segment, Vectors, encoded, row_sum
+from ctxmem.retrieval.tiered.codes import Floats
+from ctxmem.retrieval.tiered.segment import Joined, Segment, Vectors, encoded, row_sum
 from ctxmem.retrieval.tiered.sharing import Sharing
 
 

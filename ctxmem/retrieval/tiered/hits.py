@@ -44,7 +44,7 @@ class Batch:
 
     Attributes:
         hits: of each search.
-        lists: clusters searched, each once for all.
+        lists: clusters that any of them searched.
         rows_read: vectors read from disk, each once for all.
     """
 

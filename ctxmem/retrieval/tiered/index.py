@@ -25,9 +25,8 @@ from ctxmem.ports import Match
 from ctxmem.ports.index import checked, paired, wanted
 from ctxmem.retrieval.flat import best
 from ctxmem.retrieval.tiered import KEPT
-from ctxmem.retrieval.tiered.batch import searched
 from ctxmem.retrieval.tiered.build import Progress
-from ctxmem.retrieval.tiered.certify import Account, Asked
+from ctxmem.retrieval.tiered.certify import Account, Asked, searched
 from ctxmem.retrieval.tiered.folder import Folder
 from ctxmem.retrieval.tiered.held import Held
 from ctxmem.retrieval.tiered.hits import MODES, Batch, Hits, Mode
@@ -171,7 +170,7 @@ class TieredIndex:
         deadline: float | None = None,
         ticket: Ticket | None = None,
     ) -> Batch:
-        """The same for each of (queries, dimensions) vectors: every cluster is scanned once, every vector read once."""
+        """The same for each of (queries, dimensions) vectors; every vector is read once for all of them."""
         queries = checked(vectors, self.dimensions)
         k = wanted(k)
         if mode not in MODES or (deadline is not None and isnan(deadline)):
@@ -183,12 +182,12 @@ class TieredIndex:
         allowed, only = now.allowed(among), among is not None
         probes = probed(now.segment, queries, self.probed, mode=mode, only=allowed if only else None, ticket=ticket)
         asked = [Asked(query, k, one.lists, allowed, until) for query, one in zip(queries, probes, strict=True)]
-        found, lists, read = searched(now.segment, asked)
+        found, read = searched(now.segment, asked)
         hits = [
             _hits(best([*matches, *more], k), account, probe)
             for (matches, account), more, probe in zip(found, new, probes, strict=True)
         ]
-        return Batch(hits, lists, read)
+        return Batch(hits, len({number for one in probes for number in one.lists.tolist()}), read)
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """(len(ids), dimensions) vectors; zeros for ids that are not there."""

@@ -23,7 +23,8 @@ import numpy as np
 
 from ctxmem.errors import StoreError
 from ctxmem.ports.index import checked
-from ctxmem.retrieval.tiered.segment import Floats, Segment
+from ctxmem.retrieval.tiered.codes import Floats
+from ctxmem.retrieval.tiered.segment import Segment
 
 _AT_ONCE = 1 << 20  # bytes read at a time, after which a cancelled ticket is noticed
 _FIRST_SPEED = 200e6  # bytes a second, until one is measured

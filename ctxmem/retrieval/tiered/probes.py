@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ctxmem.retrieval.tiered.codes import Floats
 from ctxmem.retrieval.tiered.hits import Mode
 from ctxmem.retrieval.tiered.lookahead import Ticket
-from ctxmem.retrieval.tiered.segment import Floats, Segment
+from ctxmem.retrieval.tiered.segment import Segment
 
 
 @dataclass(frozen=True, slots=True)

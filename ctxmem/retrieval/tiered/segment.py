@@ -10,20 +10,17 @@ from __future__ import annotations
 import json
 import os
 import weakref
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import faiss as _faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from ctxmem.errors import InvalidInput, StoreError
-
-faiss: Any = _faiss  # its published types know half of it
-Floats = NDArray[np.float32]
+from ctxmem.retrieval.tiered.codes import Codes, Floats
 
 
 class Vectors(Protocol):
@@ -46,8 +43,7 @@ ROWS, SUMS, CODES, IDS, RESIDUALS, MANIFEST = (
 )
 FORMAT = 1
 _OUTLIERS = 0.001
-"""Share of the vectors, those farthest from their codes, that a search always reads: a few would loosen its bound."""
-_DECODED = 16_384  # codes decoded at a time
+"""Share of the vectors, those farthest from their codes, that are held in memory: a few would loosen every bound."""
 BLANK = b"\0\1"
 """What stands for the id of an erased vector; no id has a NUL."""
 
@@ -125,10 +121,11 @@ class Segment:
     Attributes:
         manifest: what it says of itself.
         ids: of its vectors, list-major: a vector's place is its row in the file.
-        codes: faiss's index over the codes; its labels are rows.
+        codes: of its vectors.
         residuals: (count,) distance of each vector from its code.
         starts: (lists + 1,) first row of each cluster, and the end.
         outliers: rows that lie farther from their codes than `cap`, ascending.
+        far: (outliers, dimensions) their vectors.
         cap: residual of all others, at most.
         sums: (count,) checksum of each vector.
         damaged: rows that were found damaged.
@@ -139,19 +136,22 @@ class Segment:
         """Read what is held in memory; see `opened`."""
         self.folder, self.manifest = folder, manifest
         self.ids = Names(np.load(folder / IDS, allow_pickle=False))
-        self.codes = faiss.read_index(str(folder / CODES))
+        self.gone = set(self.ids.erased.tolist())
+        self.codes = Codes(folder / CODES, self.gone)
+        self.starts = self.codes.starts
         self.residuals: Floats = np.fromfile(folder / RESIDUALS, dtype="<f4")
-        sizes = [self.codes.invlists.list_size(number) for number in range(manifest.lists)]
-        self.starts = np.concatenate(([0], np.cumsum(sizes)))
         kept = max(0, manifest.count - int(np.ceil(_OUTLIERS * manifest.count)) - 1)
         self.cap = float(np.partition(self.residuals, kept)[kept]) if manifest.count else 0.0
         self.outliers = np.flatnonzero(self.residuals > self.cap)
         self.damaged: set[int] = set()
-        self.gone = set(self.ids.erased.tolist())
         self.sums: NDArray[np.uint64] = np.fromfile(folder / SUMS, dtype="<u8")
         self._file = os.open(folder / ROWS, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)  # a search under way may still read a segment that was replaced
         self._width = 4 * manifest.dimensions
+        self.far, damaged = self.rows(self.outliers.tolist())
+        for row in damaged:
+            self.far[np.searchsorted(self.outliers, row)] = self.codes.decoded(row)
+        self._far_in = self.codes.cluster_of(self.outliers)
 
     def __len__(self) -> int:
         return self.manifest.count
@@ -162,29 +162,26 @@ class Segment:
         Raises:
             StoreError: the disk cannot be read.
         """
-        found = np.zeros((len(places), self.manifest.dimensions), dtype=np.float32)
-        damaged = []
-        for at, place in enumerate(places):
-            raw = self._read(self._width * place, self._width)
-            if place in self.gone:
-                continue
-            if len(raw) == self._width and row_sum(raw) == self.sums[place]:
-                found[at] = np.frombuffer(raw, dtype="<f4")
-            else:
-                damaged.append(place)
+        raws = [self._read(self._width * place, self._width).ljust(self._width, b"\0") for place in places]
+        found = np.frombuffer(bytearray().join(raws), dtype="<f4").reshape(len(places), self.manifest.dimensions)
+        known = self.sums[places].tolist() if raws else []
+        damaged = [place for place, raw, sum in zip(places, raws, known, strict=True) if row_sum(raw) != sum]
+        if self.gone:
+            found[[place in self.gone for place in places]] = 0
+            damaged = [place for place in damaged if place not in self.gone]
         self.damaged.update(damaged)
         return found, damaged
+
+    def outlying(self, lists: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which of the outliers are in some clusters."""
+        there = np.zeros(self.manifest.lists, dtype=bool)
+        there[lists] = True
+        found: NDArray[np.int64] = np.flatnonzero(there[self._far_in])
+        return found
 
     def same(self, place: int, checksum: int) -> bool:
         """Whether the vector in a row has this checksum, and was neither erased nor found damaged."""
         return place not in self.gone and place not in self.damaged and int(self.sums[place]) == checksum
-
-    def decoded(self, place: int) -> Floats:
-        """(dimensions,) what is left of a vector in its code."""
-        number = int(np.searchsorted(self.starts, place, side="right")) - 1
-        held = self.codes.invlists.get_single_code(number, place - int(self.starts[number]))
-        vector: Floats = self.codes.sq.decode(faiss.rev_swig_ptr(held, self.codes.code_size)[None].copy())[0]
-        return vector
 
     def span(self, number: int) -> tuple[int, int]:
         """Where a cluster's vectors lie in the file: offset and length in bytes."""
@@ -195,45 +192,14 @@ class Segment:
         """Bring a range of the file into the page cache; returns how many bytes were read."""
         return len(self._read(offset, length))
 
-    def search(
-        self, vector: Floats, k: int, lists: NDArray[np.int64], selector: Any
-    ) -> tuple[Floats, NDArray[np.int64]]:
-        """The best k or fewer codes in some clusters: scores, falling, and rows."""
-        probes, query = np.ascontiguousarray(lists[None], dtype=np.int64), np.ascontiguousarray(vector[None])
-        unused, scores = np.zeros(probes.shape, dtype=np.float32), np.empty((1, k), dtype=np.float32)
-        rows, pairs = np.empty((1, k), dtype=np.int64), False
-        parameters = faiss.SearchParametersIVF(nprobe=len(lists), sel=selector)
-        pointers = [faiss.swig_ptr(array) for array in (query, probes, unused, scores, rows)]
-        self.codes.search_preassigned_c(1, pointers[0], k, *pointers[1:], pairs, parameters)
-        there = rows[0] >= 0
-        return scores[0][there], rows[0][there]
-
-    def decodes(self, number: int) -> Iterator[tuple[NDArray[np.int64], Floats]]:
-        """What is left of a cluster's vectors in their codes, some at a time: rows, and (rows, dimensions) values."""
-        start, end = int(self.starts[number]), int(self.starts[number + 1])
-        size = self.codes.code_size
-        held = faiss.rev_swig_ptr(self.codes.invlists.get_codes(number), (end - start) * size).reshape(-1, size)
-        for at in range(0, end - start, _DECODED):
-            yield (
-                np.arange(start + at, min(start + at + _DECODED, end)),
-                self.codes.sq.decode(np.ascontiguousarray(held[at : at + _DECODED])),
-            )
-
     def clusters(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The clusters that rows are in, ascending."""
-        found: NDArray[np.int64] = np.unique(self.cluster_of(rows))
-        return found
-
-    def cluster_of(self, rows: NDArray[np.int64] | Sequence[int]) -> NDArray[np.int64]:
-        """The cluster of each row."""
-        found: NDArray[np.int64] = np.searchsorted(self.starts, rows, side="right") - 1
+        found: NDArray[np.int64] = np.unique(self.codes.cluster_of(rows))
         return found
 
     def nearest(self, vector: Floats, lists: int) -> NDArray[np.int64]:
         """The clusters nearest to a vector, best first."""
-        _, found = self.codes.quantizer.search(vector[None], min(lists, self.manifest.lists))
-        kept: NDArray[np.int64] = found[0][found[0] >= 0]
-        return kept
+        return self.codes.nearest(vector, lists)
 
     def _read(self, offset: int, length: int) -> bytes:
         try:

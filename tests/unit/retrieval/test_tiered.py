@@ -50,7 +50,7 @@ def test_it_finds_what_faiss_finds(tmp_path: Path, probed: int) -> None:
     """In the same clusters, by an index over the vectors themselves; few of ours are read."""
     index, vectors = filled(tmp_path, probed=probed), clustered(1500)
     segment = opened(next(path for path in tmp_path.iterdir() if path.is_dir()), "e", D)
-    plain = faiss.IndexIVFFlat(faiss.downcast_index(segment.codes.quantizer), D, 40, faiss.METRIC_INNER_PRODUCT)
+    plain = faiss.IndexIVFFlat(faiss.downcast_index(segment.codes.index.quantizer), D, 40, faiss.METRIC_INNER_PRODUCT)
     plain.own_fields, plain.nprobe = False, probed
     plain.add(vectors)
     read = []

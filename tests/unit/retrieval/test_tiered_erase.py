@@ -33,7 +33,7 @@ def made_of(index: TieredIndex, id: str) -> list[bytes]:
     segment = index.segment
     assert segment is not None
     [row] = segment.ids.rows([id]).tolist()
-    code = segment.codes.sq.compute_codes(segment.rows([row])[0])[0]
+    code = segment.codes.index.sq.compute_codes(segment.rows([row])[0])[0]
     return [code.tobytes(), segment.sums[row].tobytes(), segment.residuals[row].tobytes()]
 
 

@@ -12,7 +12,7 @@ import pytest
 from ctxmem.ports import Match
 from ctxmem.retrieval.flat import FlatIndex
 from ctxmem.retrieval.tiered import held
-from ctxmem.retrieval.tiered.segment import Floats
+from ctxmem.retrieval.tiered.codes import Floats
 from ctxmem.retrieval.tiered.sharing import Sharing
 from tests.unit.retrieval.test_tiered import clustered, filled
 
