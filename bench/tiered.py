@@ -164,9 +164,9 @@ class Bench:
         base = _median(taken["plain FAISS, in memory"])
         print("| search | median ms | p95 | ratio | of the processor, ms | ratio |\n|---|---|---|---|---|---|")
         for name, times in taken.items():
-            middle, late = _median(times), quantiles([one.ms for one in times], n=20)[-1]
-            cells = f"{middle.ms:.2f} | {late:.2f} | {middle.ms / base.ms:.2f}"
-            print(f"| {name} | {cells} | {middle.cpu:.2f} | {middle.cpu / base.cpu:.2f} |")
+            own, late = _median(times), quantiles([one.ms for one in times], n=20)[-1]
+            cells = f"{own.ms:.2f} | {late:.2f} | {own.ms / base.ms:.2f} | {own.cpu:.2f} | {own.cpu / base.cpu:.2f}"
+            print(f"| {name} | {cells} |")
         print(f"\nvectors read: median {median(read):.0f}, most {max(read)}")
         print(f"fed on the way: {np.mean(hits):.2f} of the clusters there in time, {np.mean(lists):.0f} fetched")
 
@@ -216,9 +216,10 @@ class Bench:
             once, batch = _timed(lambda queries=queries: self.index.find_many(queries, K))
             for hits, other in zip(batch.hits, alone, strict=True):
                 assert np.allclose([m.score for m in hits.matches], [m.score for m in other.matches], atol=1e-5)
-            wanted, looked = sum(hits.lists for hits in batch.hits), sum(hits.rows_read for hits in alone)
-            cells = f"{apart.cpu:.0f} | {once.cpu:.0f} | {wanted} | {batch.lists} | {looked} | {batch.rows_read}"
-            print(f"| {size} | {cells} |")
+            lists, seen = sum(hits.lists for hits in batch.hits), sum(hits.rows_read for hits in alone)
+            print(
+                f"| {size} | {apart.cpu:.0f} | {once.cpu:.0f} | {lists} | {batch.lists} | {seen} | {batch.rows_read} |"
+            )
 
     def erasing(self) -> None:
         """Seconds until vectors are off the disk, the first that still are there."""
@@ -266,7 +267,7 @@ class Bench:
 
 
 class Took(NamedTuple):
-    """Milliseconds on the clock, and of the processor in this thread, which others on the machine do not lengthen."""
+    """Milliseconds on the clock, and of the processor in this thread."""
 
     ms: float
     cpu: float

@@ -28,7 +28,7 @@ from ctxmem.retrieval.tiered.segment import (
     Vectors,
     encoded,
     file_sum,
-    row_sum,
+    row_sums,
 )
 
 Progress = Callable[[str, float], None]
@@ -137,7 +137,7 @@ def _write(folder: Path, codes: Any, vectors: Vectors, order: NDArray[np.int64],
             block = np.ascontiguousarray(vectors[order[start : start + _BLOCK]], dtype="<f4")
             checked(block, block.shape[1])
             rows.write(block.tobytes())
-            sums.write(np.array([row_sum(row.tobytes()) for row in block], dtype="<u8").tobytes())
+            sums.write(row_sums(block).astype("<u8").tobytes())
             decoded = codes.sq.decode(codes.sq.compute_codes(block))
             residuals.write(np.linalg.norm(block - decoded, axis=1).astype("<f4").tobytes())
             codes.add_with_ids(block, np.arange(start, start + len(block)))

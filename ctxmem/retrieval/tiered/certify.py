@@ -9,8 +9,9 @@ result is that of a scan of the same clusters' vectors, ids and scores alike.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,7 +159,8 @@ class Search:
     def _tried(self, width: int) -> bool:
         """Look at so many candidates; whether no more of them are needed, or there is no time."""
         rough, rows = self._candidates(width)
-        self._decide(self._segment.codes.scores(self._query, rows), rows)
+        some = self._sifted(rough, rows)
+        self._decide(self._segment.codes.scores(self._query, some), some)
         off = self._query.off + self._norm * self._segment.cap + self._slack
         more = len(rows) == width and rough[-1] + off >= self._least
         if more and not self._asked.late:
@@ -167,9 +169,24 @@ class Search:
         self._stop(len(self._rough) + there - len(rows))
         return True
 
+    def _sifted(self, rough: Floats, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows that may be among the best for all that their rough scores say."""
+        gone = self._segment.gone
+        if gone:  # they keep no other out
+            there = [row not in gone for row in rows.tolist()]
+            rough, rows = rough[there], rows[there]
+        doubt = self._reach(rows) + np.float32(self._query.off)
+        kept: NDArray[np.int64] = rows[rough + doubt >= max(self._least, _kth(rough - doubt, self._asked.k))]
+        return kept
+
+    def _reach(self, rows: NDArray[np.int64]) -> Floats:
+        """By how much the scores of rows' codes may be off."""
+        off: Floats = self._norm * self._segment.residuals[rows] + np.float32(self._slack)
+        return off
+
     def _decide(self, scores: Floats, rows: NDArray[np.int64]) -> None:
         """Read candidates in the order of their bounds, until none that is left can matter or there is no time."""
-        bounds = scores + self._norm * self._segment.residuals[rows] + np.float32(self._slack)
+        bounds = scores + self._reach(rows)
         order = np.argsort(-bounds, kind="stable")
         self._rough = {}
         for start in range(0, len(order), _READ):
@@ -242,21 +259,19 @@ class Search:
         """Count vectors as found; erased ones not at all."""
         gone = self._segment.gone
         self._found.update(pair for pair in zip(rows, scores.tolist(), strict=True) if pair[0] not in gone)
-        self._least = _kth(self._found.values(), self._asked.k)
+        self._least = _kth(np.fromiter(self._found.values(), np.float64, len(self._found)), self._asked.k)
 
     def _matches(self) -> list[Match]:
         """What is found, best first."""
         ids, gone = self._segment.ids, self._segment.gone
         scores = {row: score for row, score in (self._rough | self._found).items() if row not in gone}
-        least = _kth(scores.values(), self._asked.k)
+        least = _kth(np.fromiter(scores.values(), np.float64, len(scores)), self._asked.k)
         return best([Match(ids[row], score) for row, score in scores.items() if score >= least], self._asked.k)
 
 
-def _kth(scores: Collection[float], k: int) -> float:
+def _kth(scores: NDArray[np.floating[Any]], k: int) -> float:
     """The k-th of them from above; lower than all when there are fewer."""
-    if not 0 < k <= len(scores):
-        return -np.inf
-    return float(np.partition(np.fromiter(scores, np.float64, len(scores)), -k)[-k])
+    return float(np.partition(scores, -k)[-k]) if 0 < k <= len(scores) else -np.inf
 
 
 def _packed(truths: NDArray[np.bool_]) -> NDArray[np.uint8]:

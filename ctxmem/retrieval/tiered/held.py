@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ctxmem.ports import Match
 from ctxmem.retrieval.flat import FlatIndex
 from ctxmem.retrieval.tiered.codes import Floats
-from ctxmem.retrieval.tiered.segment import Joined, Segment, Vectors, encoded, row_sum
+from ctxmem.retrieval.tiered.segment import Joined, Segment, Vectors, encoded, row_sums
 from ctxmem.retrieval.tiered.sharing import Sharing
 
 
@@ -22,15 +22,20 @@ class Moment:
     Attributes:
         segment: the vectors.
         alive: (rows,) which of them are still there.
+        whole: whether all of them are.
     """
 
     segment: Segment
     alive: NDArray[np.bool_]
+    whole: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "whole", bool(self.alive.all()))
 
     def allowed(self, among: Collection[str] | None) -> NDArray[np.bool_] | None:
         """(rows,) which may be found; None for all."""
         if among is None:
-            return None if self.alive.all() else self.alive
+            return None if self.whole else self.alive
         allowed = np.zeros(len(self.alive), dtype=bool)
         rows = self.segment.ids.rows(among)
         allowed[rows[rows >= 0]] = True
@@ -82,8 +87,7 @@ class Held:
     def add(self, ids: Sequence[str], vectors: Floats) -> None:
         """Put vectors in; those that stand in the segment as they are only come alive."""
         encoded(ids)  # refused now, not when a segment is written
-        rows = np.ascontiguousarray(vectors, dtype="<f4")
-        sums = [row_sum(row.tobytes()) for row in rows]  # while searches go on
+        sums = row_sums(vectors).tolist()  # while searches go on
         with self._lock.writing():
             kept = self._standing(ids, sums)
             new = [at for at, same in enumerate(kept) if not same]
@@ -101,7 +105,8 @@ class Held:
     def search(self, vectors: Floats, k: int, among: Collection[str] | None) -> tuple[list[list[Match]], Moment | None]:
         """The finds of each query in memory, and what was on disk at that moment."""
         with self._lock.reading():
-            return self._new.search(vectors, k, among=among), self._now
+            new = self._new.search(vectors, k, among=among) if len(self._new) else [[] for _ in vectors]
+            return new, self._now
 
     def vectors(self, ids: Sequence[str]) -> Floats:
         """(len(ids), dimensions) vectors; zeros for ids that are not there."""
@@ -120,15 +125,15 @@ class Held:
         """
         with self._lock.writing():
             self._changed = set()
-            new = self._new.ids
-            vectors = self._new.vectors(new)
-            if self._now is None:
-                return new, vectors
-            rows, segment = np.flatnonzero(self._now.alive), self._now.segment
-            old = [segment.ids[row] for row in rows.tolist()]
-            if not old and not new:
-                self._now = None
-            return [*old, *new], Joined(segment, rows, vectors)
+            new, now = self._new.ids, self._now
+            if now is None or not (new or now.alive.any()):
+                self._now = now = None
+        with self._lock.reading():
+            vectors = self._new.vectors(new)  # zeros for what is removed by now, which is noted
+        if now is None:
+            return new, vectors
+        rows = np.flatnonzero(now.alive)
+        return [*(now.segment.ids[row] for row in rows.tolist()), *new], Joined(now.segment, rows, vectors)
 
     def swap(self, made: Segment) -> None:
         """Hold a segment of what `begin` gave; what changed since stays in memory, or gone."""

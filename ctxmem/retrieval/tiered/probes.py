@@ -52,7 +52,7 @@ def probed(
         elif mode == "superset":
             lists = np.concatenate((lists, np.setdiff1d(brought, lists).astype(np.int64)))
         whole = holding is not None or len(lists) == segment.manifest.lists
-        found.append(Probe(lists, int(np.isin(lists, brought).sum()), whole))
+        found.append(Probe(lists, int(np.isin(lists, brought).sum()) if brought else 0, whole))
     if ticket is not None:
         ticket.used(segment, {number for probe in found for number in probe.lists.tolist()})
     return found

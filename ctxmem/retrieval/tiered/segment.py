@@ -12,7 +12,8 @@ import os
 import weakref
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b, sha256
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
@@ -41,7 +42,9 @@ ROWS, SUMS, CODES, IDS, RESIDUALS, MANIFEST = (
     "residuals.f32",
     "manifest.json",
 )
-FORMAT = 1
+FORMAT = 2
+_SUMMED = 4096  # vectors whose checksums are made at a time
+_MULTIPLIER = 0x9E3779B97F4A7C15  # its powers are all different, and odd
 _OUTLIERS = 0.001
 """Share of the vectors, those farthest from their codes, that are held in memory: a few would loosen every bound."""
 BLANK = b"\0\1"
@@ -164,11 +167,10 @@ class Segment:
         """
         raws = [self._read(self._width * place, self._width).ljust(self._width, b"\0") for place in places]
         found = np.frombuffer(bytearray().join(raws), dtype="<f4").reshape(len(places), self.manifest.dimensions)
-        known = self.sums[places].tolist() if raws else []
-        damaged = [place for place, raw, sum in zip(places, raws, known, strict=True) if row_sum(raw) != sum]
         if self.gone:
             found[[place in self.gone for place in places]] = 0
-            damaged = [place for place in damaged if place not in self.gone]
+        wrong = np.flatnonzero(row_sums(found) != self.sums[list(places)]).tolist()
+        damaged = [places[at] for at in wrong if places[at] not in self.gone]
         self.damaged.update(damaged)
         return found, damaged
 
@@ -251,9 +253,19 @@ def opened(folder: Path, fingerprint: str, dimensions: int) -> Segment:
         raise StoreError(f"{folder} is no whole segment: {error}") from error
 
 
-def row_sum(raw: bytes) -> int:
-    """Checksum of one vector's bytes."""
-    return int.from_bytes(blake2b(raw, digest_size=8).digest(), "little")
+def row_sums(vectors: Floats) -> NDArray[np.uint64]:
+    """(count,) checksums of (count, dimensions) vectors: of their words, a polynomial's value modulo 2 ** 64."""
+    words = np.ascontiguousarray(vectors, dtype="<f4").view("<u4")
+    powers, sums = _powers(words.shape[1]), np.empty(len(words), dtype=np.uint64)
+    for at in range(0, len(words), _SUMMED):
+        sums[at : at + _SUMMED] = words[at : at + _SUMMED].astype(np.uint64) @ powers
+    return sums
+
+
+@cache
+def _powers(count: int) -> NDArray[np.uint64]:
+    powers: NDArray[np.uint64] = np.cumprod(np.full(count, _MULTIPLIER, dtype=np.uint64), dtype=np.uint64)
+    return powers
 
 
 def file_sum(path: Path) -> str:

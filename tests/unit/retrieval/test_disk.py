@@ -15,7 +15,7 @@ from ctxmem.retrieval.disk import OnDisk
 from ctxmem.retrieval.library import Library, Query, Source
 from ctxmem.retrieval.tiered import folder, upkeep
 from ctxmem.retrieval.tiered.index import TieredIndex
-from ctxmem.retrieval.tiered.segment import CODES, ROWS, row_sum
+from ctxmem.retrieval.tiered.segment import CODES, ROWS, row_sums
 from ctxmem.stores.sql import SqlStore
 from tests.unit.retrieval.fakes import Hashing
 
@@ -68,8 +68,8 @@ def same_as_in_memory(library: Library, store: SqlStore) -> bool:
 
 def kept_in(disk: OnDisk, text: str) -> bool:
     """Whether a text's vector is in any file, or its checksum."""
-    raw = Hashing().embed([text])[0].tobytes()
-    sums = row_sum(raw).to_bytes(8, "little")
+    vector = Hashing().embed([text])
+    raw, sums = vector.tobytes(), row_sums(vector).tobytes()
     files = [path.read_bytes() for path in disk.root.rglob("*") if path.is_file()]
     return any(raw in file or sums in file for file in files)
 

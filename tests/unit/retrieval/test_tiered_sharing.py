@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ctxmem.ports import Match
 from ctxmem.retrieval.flat import FlatIndex
@@ -20,6 +21,7 @@ from tests.unit.retrieval.test_tiered import clustered, filled
 def test_a_search_does_not_wait_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that takes long in memory leaves others their time."""
     index, inside, go = filled(tmp_path, probed=10_000), threading.Event(), threading.Event()
+    index.add(["new"], clustered(1, seed=3))
     search = FlatIndex.search
 
     def slow(self: FlatIndex, *asked: object, **rest: object) -> list[list[Match]]:
@@ -42,12 +44,12 @@ def test_a_search_does_not_wait_for_checksums(tmp_path: Path, monkeypatch: pytes
     """Which an addition makes of thousands of vectors."""
     index, inside, go = filled(tmp_path, probed=10_000), threading.Event(), threading.Event()
 
-    def slow(raw: bytes) -> int:
+    def slow(vectors: Floats) -> NDArray[np.uint64]:
         inside.set()
         assert go.wait(20)
-        return 0
+        return np.zeros(len(vectors), dtype=np.uint64)
 
-    monkeypatch.setattr(held, "row_sum", slow)
+    monkeypatch.setattr(held, "row_sums", slow)
     other = threading.Thread(target=index.add, args=(["new"], clustered(1, seed=3)))
     other.start()
     assert inside.wait(20)
