@@ -165,8 +165,8 @@ class Bench:
         print("| search | median ms | p95 | ratio | of the processor, ms | ratio |\n|---|---|---|---|---|---|")
         for name, times in taken.items():
             own, late = _median(times), quantiles([one.ms for one in times], n=20)[-1]
-            cells = f"{own.ms:.2f} | {late:.2f} | {own.ms / base.ms:.2f} | {own.cpu:.2f} | {own.cpu / base.cpu:.2f}"
-            print(f"| {name} | {cells} |")
+            print(f"| {name} | {own.ms:.2f} | {late:.2f} | {own.ms / base.ms:.2f}", end=" | ")
+            print(f"{own.cpu:.2f} | {own.cpu / base.cpu:.2f} |")
         print(f"\nvectors read: median {median(read):.0f}, most {max(read)}")
         print(f"fed on the way: {np.mean(hits):.2f} of the clusters there in time, {np.mean(lists):.0f} fetched")
 
@@ -213,13 +213,11 @@ class Bench:
             queries = np.array([*near, *(self.pair(number, 0.9)[1] for number in range(size - len(near)))])
             queries = _unit(queries + 0.2 * _unit(np.random.default_rng(1).normal(size=queries.shape)))
             apart, alone = _timed(lambda queries=queries: [self.index.find(query, K) for query in queries])
-            once, batch = _timed(lambda queries=queries: self.index.find_many(queries, K))
-            for hits, other in zip(batch.hits, alone, strict=True):
+            once, got = _timed(lambda queries=queries: self.index.find_many(queries, K))
+            for hits, other in zip(got.hits, alone, strict=True):
                 assert np.allclose([m.score for m in hits.matches], [m.score for m in other.matches], atol=1e-5)
-            lists, seen = sum(hits.lists for hits in batch.hits), sum(hits.rows_read for hits in alone)
-            print(
-                f"| {size} | {apart.cpu:.0f} | {once.cpu:.0f} | {lists} | {batch.lists} | {seen} | {batch.rows_read} |"
-            )
+            lists, seen = sum(hits.lists for hits in got.hits), sum(hits.rows_read for hits in alone)
+            print(f"| {size} | {apart.cpu:.0f} | {once.cpu:.0f} | {lists} | {got.lists} | {seen} | {got.rows_read} |")
 
     def erasing(self) -> None:
         """Seconds until vectors are off the disk, the first that still are there."""
