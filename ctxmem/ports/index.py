@@ -103,7 +103,7 @@ class Keeping(Protocol):
     def damaged(self) -> list[str]: ...
 
     def tend(self) -> None:
-        """Write to the disk what should not stay in memory, where there is enough of it."""
+        """Begin to write to the disk what should not stay in memory, where there is enough of it; searches go on."""
         ...
 
     def erase(self, ids: Collection[str] | None = None) -> int:
@@ -112,6 +112,10 @@ class Keeping(Protocol):
         Raises:
             StoreError: the disk is full or cannot be written.
         """
+        ...
+
+    def close(self) -> None:
+        """Write nothing more; returns when nothing is being written."""
         ...
 
 

@@ -208,6 +208,12 @@ class Library:
         checked_namespace(namespace)
         return self._ahead.prepare(self._shelved(tenant, namespace), text, expect=expect)
 
+    def close(self) -> None:
+        """Write nothing to the disk any more; returns when nothing is being written. Searches may go on."""
+        with self._lock:
+            for shelved in self._held.values():
+                shelved.close()
+
     def _own(self, tenant: str, namespace: str) -> None:
         """Give the namespace to this embedder unless it has another, which is refused."""
         if self.embedder is None:

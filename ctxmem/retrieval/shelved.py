@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -41,6 +42,7 @@ class Shelved:
         self._outline: dict[str, tuple[str, str]] = {}
         self._version = 0
         self._lock = threading.Lock()
+        self._writing = threading.Lock()  # to the disk; searches do not wait for it
         self._closed = False
         self.hybrid = Hybrid(embedder, dense=dense, index=index)
 
@@ -67,7 +69,7 @@ class Shelved:
             Unavailable: this was closed meanwhile.
         """
         self.catch_up()
-        with self._lock:
+        with self._writing:
             if self._closed:
                 raise Unavailable(f"namespace {self._namespace!r} was just put out of memory: try again")
             kept = self.hybrid.keeping
@@ -75,8 +77,10 @@ class Shelved:
 
     def close(self) -> None:
         """Write nothing to the disk any more, after what is under way: its folder may be opened by another."""
-        with self._lock:
+        with self._writing:
             self._closed = True
+            if self.hybrid.keeping is not None:
+                self.hybrid.keeping.close()
 
     def among(self, wanted: Filter) -> Collection[str] | None:
         """Ids of the chunks that pass the filter; None for all."""
@@ -101,16 +105,19 @@ class Shelved:
         self._outline = outline
 
     def _tend(self, *, first: bool) -> None:
-        """Write to the disk what is much; a disk that is full leaves it in memory. At first erase what SQL has not."""
+        """Have what is much written to the disk, behind the searches. At first erase what SQL has not."""
         kept = self.hybrid.keeping
-        if kept is None or self._closed:
+        if kept is None:
             return
-        try:
-            if first:
-                kept.erase()
+        with self._writing if first else nullcontext():
+            if self._closed:
+                return
+            try:
+                if first:
+                    kept.erase()
+            except StoreError as error:
+                _log.warning("vectors of namespace %r cannot be erased: %s", self._namespace, error)
             kept.tend()
-        except StoreError as error:
-            _log.warning("vectors of namespace %r stay in memory: %s", self._namespace, error)
 
     def _repair(self, shelf: Shelf) -> None:
         """Take in anew from SQL what was found damaged on the disk."""

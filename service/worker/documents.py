@@ -104,6 +104,8 @@ class Documents:
         """Stop after the batch under way."""
         self._stop.set()
         self._behind.shutdown(wait=False, cancel_futures=True)
+        if "_library" in vars(self):
+            self._library.close()
 
     @cached_property
     def store(self) -> SqlStore:

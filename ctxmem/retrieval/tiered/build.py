@@ -35,6 +35,7 @@ Progress = Callable[[str, float], None]
 """Takes the stage and the share of it that is done."""
 
 _BLOCK = 65_536  # vectors handled at a time
+_STEPS = 10  # of k-means
 _SAMPLE = 64  # training vectors per cluster
 
 
@@ -110,9 +111,10 @@ def _trained(vectors: Vectors, lists: int, told: Progress) -> Any:
     sample = np.ascontiguousarray(vectors[np.sort(rng.choice(len(vectors), count, replace=False))], dtype=np.float32)
     dimensions = sample.shape[1]
     checked(sample, dimensions)
-    told("cluster", 0.0)
-    means = faiss.Kmeans(dimensions, lists, niter=10, spherical=True, seed=1, min_points_per_centroid=1, verbose=False)
-    means.train(sample)
+    means = faiss.Kmeans(dimensions, lists, niter=1, spherical=True, seed=1, min_points_per_centroid=1, verbose=False)
+    for step in range(_STEPS):
+        told("cluster", step / _STEPS)
+        means.train(sample, init_centroids=means.centroids)
     told("cluster", 1.0)
     quantizer = faiss.IndexFlatIP(dimensions)
     quantizer.add(means.centroids)

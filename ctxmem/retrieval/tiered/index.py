@@ -226,13 +226,12 @@ class TieredIndex:
         self._upkeep.compact(lists, progress)
 
     def tend(self) -> None:
-        """Compact when more than `kept` vectors are in memory, and an eighth of what is on disk.
+        """Begin to compact when more than `kept` vectors are in memory, and an eighth of what is on disk.
 
-        Raises:
-            StoreError: as `compact`; the vectors stay in memory.
+        It goes on behind the searches, in a thread that `close` waits for; where it fails the vectors stay in memory.
         """
         if self._held.new > max(self._kept, len(self) // _SHARE):
-            self.compact()
+            self._upkeep.compact_behind()
 
     def erase(self, ids: Collection[str] | None = None) -> int:
         """Take vectors out, and off the disk before this returns: their values, codes, ids, and all made of them alone.
@@ -250,8 +249,9 @@ class TieredIndex:
         return self._upkeep.erase(ids)
 
     def close(self) -> None:
-        """End lookaheads."""
+        """End lookaheads, and give up a compaction that goes on behind; its folder may be opened by another then."""
         self._loader.close()
+        self._upkeep.close()
 
 
 def _hits(matches: list[Match], account: Account, probe: Probe) -> Hits:

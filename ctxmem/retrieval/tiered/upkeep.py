@@ -30,6 +30,27 @@ class Upkeep:
     def __init__(self, folder: Folder, held: Held, fingerprint: str) -> None:
         self._folder, self._held, self._fingerprint = folder, held, fingerprint
         self._alone = threading.Lock()  # each keeps account of what changes meanwhile
+        self._behind: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._closed = False
+
+    def compact_behind(self) -> None:
+        """Compact in another thread, unless that is going on; a disk that is full leaves things as they are."""
+        with self._starting:
+            if not self._closed and (self._behind is None or not self._behind.is_alive()):
+                self._behind = threading.Thread(target=self._try, name="compaction")
+                self._behind.start()
+
+    def wait(self) -> None:
+        """Wait until no compaction goes on behind."""
+        if self._behind is not None:
+            self._behind.join()
+
+    def close(self) -> None:
+        """Give up a compaction behind, and begin no other."""
+        with self._starting:
+            self._closed = True
+        self.wait()
 
     def compact(self, lists: int | None, progress: Progress | None) -> None:
         """Write a segment of all there is; see `TieredIndex.compact`."""
@@ -45,6 +66,16 @@ class Upkeep:
             elif rows and not self._rewritten():
                 self._blank(rows)
             return len(rows)
+
+    def _try(self) -> None:
+        try:
+            self.compact(None, self._go_on)
+        except StoreError as error:
+            _log.warning("vectors stay in memory: %s", error)
+
+    def _go_on(self, stage: str, share: float) -> None:
+        if self._closed:
+            raise StoreError(f"the index was closed at stage {stage!r} of its compaction, {share:.0%} done")
 
     def _rewrite(self, lists: int | None, progress: Progress | None) -> None:
         ids, vectors = self._held.begin()

@@ -41,6 +41,7 @@ def library(opening: Opening) -> Library:
     made = opening()
     made.ingest("t", "n", [document(number) for number in range(60)])
     made.search("t", Query("tram", "n"))
+    written(made)
     return made
 
 
@@ -53,6 +54,11 @@ def index_of(library: Library) -> TieredIndex:
     index = library._held["t", "n"].hybrid._index
     assert isinstance(index, TieredIndex)
     return index
+
+
+def written(library: Library) -> None:
+    """Wait until what goes to the disk is there."""
+    index_of(library)._upkeep.wait()
 
 
 def same_as_in_memory(library: Library, store: SqlStore) -> bool:
@@ -86,7 +92,9 @@ def test_a_large_namespace_goes_to_the_disk(library: Library, store: SqlStore, d
     assert len(index_of(library).segment or ()) == 60
     library.ingest("t", "n", [document(number) for number in range(70, 100)])
     assert same_as_in_memory(library, store)
+    written(library)
     assert len(index_of(library).segment or ()) == 100
+    assert same_as_in_memory(library, store)
 
 
 def test_after_a_restart_the_disk_is_used_again(
@@ -119,6 +127,7 @@ def test_a_lost_disk_is_made_anew_from_sql(
         path.write_bytes(path.read_bytes()[:-5])
     again = opening()
     assert same_as_in_memory(again, store)
+    written(again)
     assert len(index_of(again).segment or ()) == 60
     assert sum(path.name == ROWS for path in disk.root.rglob("*")) == 1
 
@@ -146,6 +155,7 @@ def test_what_is_put_out_of_memory_leaves_the_disk_to_the_next(
     library.search("t", Query("tram", "other"))
     library.ingest("t", "n", [document(number) for number in range(60, 99)])
     assert same_as_in_memory(library, store)
+    written(library)
     assert library._held["t", "n"] is not old
     before = sorted(disk.root.rglob("*"))
     store.documents.delete("t", "n", ["d5"]).result()
@@ -161,6 +171,8 @@ def test_what_is_put_out_of_memory_leaves_the_disk_to_the_next(
 def test_clusters_that_are_left_out_are_told(store: SqlStore, disk: OnDisk) -> None:
     library = Library(store.documents, Hashing(), indexes=OnDisk(disk.root, kept=20, probed=1))
     library.ingest("t", "n", [document(number) for number in range(60)])
+    library.search("t", Query("tram", "n"))
+    written(library)
     assert not library.search("t", Query("tram", "n")).exact
     assert library.search("t", Query("tram", "n", mode="words")).exact
 
@@ -209,6 +221,8 @@ class TestErasing:
                 library.delete("t", "n", ["d12"])
             assert same_as_in_memory(library, store)
             library.ingest("t", "n", [document(number) for number in range(60, 99)])
+            assert same_as_in_memory(library, store)
+            written(library)
             assert same_as_in_memory(library, store)
         library.forget("t", "n")
         assert not kept_in(disk, str(document(12).data))
