@@ -72,8 +72,9 @@ def ways() -> dict[str, Way]:
     }
     if peers_installed():
         found["mem0, infer=False"] = Mem0(embedder)
-    found["ctxmem memories, by words"] = Ours()
-    found["ctxmem memories, hybrid"] = Ours(embedder)
+    for name, whole in (("ctxmem statements", False), ("ctxmem messages", True)):
+        found[f"{name}, by words"] = Ours(whole=whole)
+        found[f"{name}, hybrid"] = Ours(embedder, whole=whole)
     return found
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,9 +15,10 @@ from bench.objectives.managers import PEER
 from bench.peers import peers_folder
 from bench.remembering.sets import Chat, Turn
 from ctxmem.compressors.mem1.recall import Index
-from ctxmem.memories import Embedded, Memories, Models, Wanted
+from ctxmem.manager import ContextManager
+from ctxmem.manager.engine import open_engine
+from ctxmem.memories import Embedded, Models, Wanted
 from ctxmem.ports import Embedder
-from ctxmem.stores.sql import SqlStore
 
 HERE = Path(__file__).parent
 MOST = 120
@@ -154,30 +154,33 @@ class Ours:
 
     Attributes:
         embedder: compares meanings; None goes by words.
+        whole: whether messages are found, or statements.
     """
 
     embedder: Embedder | None = None
-    _memories: Memories | None = None
-    _open: list[Any] = field(default_factory=list)
+    whole: bool = False
+    _manager: ContextManager | None = None
 
     def keep(self, chat: Chat) -> None:
         self.close()
-        folder = TemporaryDirectory(prefix="memories-")
-        store = SqlStore(f"sqlite:///{folder.name}/log.db")
-        self._open = [store.close, folder.cleanup]
-        models = Models(Embedded(self.embedder)) if self.embedder is not None else None
-        self._memories = Memories(store.memories, models=models)
-        session = [{"role": "user", "name": turn.speaker, "content": turn.text} for turn in chat.turns]
+        models = Models(Embedded(self.embedder)) if self.embedder is not None else Models()
+        self._manager = ContextManager(replace(open_engine("sqlite://"), memory_models=models))
+        session = [{"role": _role(turn), "name": turn.speaker, "content": turn.text} for turn in chat.turns]
         for start in range(0, len(session), 50):
-            self._memories.add(session[start : start + 50], "u")
+            self._manager.memories.add(session[start : start + 50], "u")
 
     def lines(self, question: str) -> Iterator[str]:
-        assert self._memories is not None
-        for hit in self._memories.search(question, "u", Wanted(top_k=MOST)).hits:
-            yield f"{hit.memory.speaker}: {hit.memory.text}"
+        assert self._manager is not None
+        for hit in self._manager.memories.search(question, "u", Wanted(top_k=MOST, whole=self.whole)).hits:
+            yield f"{hit.memory.speaker}: {hit.text}"
 
     def close(self) -> None:
         """Drop the database."""
-        for close in self._open:
-            close()
-        self._open = []
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+
+def _role(turn: Turn) -> str:
+    """A person's words are a user's."""
+    return "assistant" if turn.speaker == "assistant" else "user"

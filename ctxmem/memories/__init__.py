@@ -131,11 +131,11 @@ class Memories:
         found = search(self._shelves.of(named), query, named, wanted, now=now, likeness=self._models.likeness)
         if wanted.rerank:
             found = reranked(found, query, wanted.top_k, self._models.reranker)
-        true = {one.id: one for one in self._store.kept(self._tenant, [hit.memory.id for hit in found.hits])}
-        if len(true) < len(found.hits):
+        read = dict.fromkeys(one.id for hit in found.hits for one in (hit.memory, *hit.beside))
+        true = {one.id: one for one in self._store.kept(self._tenant, list(read))}
+        if len(true) < len(read):
             self._shelves.forget(named.user_id)
-        hits = tuple(replace(hit, memory=true[hit.memory.id]) for hit in found.hits if hit.memory.id in true)
-        return replace(found, hits=hits)
+        return replace(found, hits=tuple(_true(hit, true) for hit in found.hits if hit.memory.id in true))
 
     def get(self, memory_id: str) -> Memory:
         """One memory, superseded and expired ones included.
@@ -268,3 +268,9 @@ class Memories:
         if expected is not None and found.revision != expected:
             raise Conflict(f"memory {memory_id} is at revision {found.revision}, not {expected}")
         return found
+
+
+def _true(hit: Hit, kept: Mapping[str, Memory]) -> Hit:
+    """A hit as the truth has it."""
+    beside = tuple(kept[one.id] for one in hit.beside if one.id in kept)
+    return replace(hit, memory=kept[hit.memory.id], beside=beside)

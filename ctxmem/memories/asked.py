@@ -58,6 +58,7 @@ class Wanted:
         threshold: least score, 0 to 1.
         as_of: the moment whose truth is asked for, seconds since 1970; None for now.
         rerank: read query and candidate together, where a reranker is set.
+        whole: give what was said in one message together, see `ctxmem.memories.messages`.
     """
 
     top_k: int = 10
@@ -65,6 +66,7 @@ class Wanted:
     threshold: float = 0.0
     as_of: float | None = None
     rerank: bool = False
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.top_k <= MOST_FOUND:
@@ -76,17 +78,24 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A memory that a search found.
+    """A memory that a search found, or a message.
 
     Attributes:
-        memory: what was found.
+        memory: what was found; of a whole message the best memory.
         score: higher is better; 0 to 1 unless a reranker had the last word.
         why: the parts of the score by name: `lexical`, `dense`, `rerank`.
+        beside: the memories of a whole message that hold, in the order in which they were said.
     """
 
     memory: Memory
     score: float
     why: Mapping[str, float]
+    beside: tuple[Memory, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The words that were found."""
+        return " ".join(one.text for one in self.beside or (self.memory,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ctxmem.errors import InvalidInput, ModelError, Unavailable
 from ctxmem.memories.asked import Found, Hit, Wanted
 from ctxmem.memories.filters import compiled
 from ctxmem.memories.likeness import Likeness
+from ctxmem.memories.messages import together
 from ctxmem.memories.shelf import Shelf, spoken, within
 from ctxmem.memory import Memory, Scope
 from ctxmem.ports import Reranker
 
 DENSE = 0.6
 """Weight of meaning in a hybrid score; the rest is of words."""
+
+ECHO = 0.7
+"""Share of its score that an assistant's statement keeps: what was told is scarcer than what a model makes of it."""
 
 MOST_COMPARED = 4_000
 """Memories whose meaning is compared: the best by words, then the newest."""
@@ -45,9 +50,10 @@ def search(shelf: Shelf, query: str, who: Scope, wanted: Wanted, *, now: float, 
         lexical = shelf.lexicon.scores(query, open_to)
     dense = _dense(query, open_to, lexical, likeness)
     if dense is None:
-        hits = [Hit(open_to[id], score, {"lexical": score}) for id, score in lexical.items()]
+        hits = [_hit(open_to[id], score, {"lexical": score}) for id, score in lexical.items()]
     else:
         hits = [_mixed(open_to[id], lexical.get(id, 0.0), alike) for id, alike in dense.items()]
+    hits = together(hits, open_to) if wanted.whole else hits
     hits = sorted((hit for hit in hits if hit.score >= wanted.threshold), key=lambda hit: (-hit.score, hit.memory.id))
     room = max(wanted.top_k, MOST_RERANKED) if wanted.rerank else wanted.top_k
     return Found(tuple(hits[:room]), "lexical" if dense is None else "hybrid")
@@ -63,7 +69,7 @@ def reranked(found: Found, query: str, top_k: int, reranker: Reranker | None) ->
         raise InvalidInput("no reranker is set", param="rerank")
     hits = found.hits[:MOST_RERANKED]
     try:
-        scores = reranker.score(query, [spoken(hit.memory) for hit in hits])
+        scores = reranker.score(query, [spoken(hit.memory, hit.text) for hit in hits])
     except (Unavailable, ModelError):
         return replace(found, hits=found.hits[:top_k])
     read = [replace(hit, score=s, why={**hit.why, "rerank": s}) for hit, s in zip(hits, scores, strict=True)]
@@ -89,4 +95,8 @@ def _dense(
 
 def _mixed(memory: Memory, lexical: float, dense: float) -> Hit:
     alike = max(0.0, min(1.0, float(dense)))
-    return Hit(memory, (1 - DENSE) * lexical + DENSE * alike, {"lexical": lexical, "dense": alike})
+    return _hit(memory, (1 - DENSE) * lexical + DENSE * alike, {"lexical": lexical, "dense": alike})
+
+
+def _hit(memory: Memory, score: float, why: Mapping[str, float]) -> Hit:
+    return Hit(memory, score * (ECHO if memory.speaker == "assistant" else 1.0), why)

@@ -119,9 +119,10 @@ def every(store: MemoryStore, tenant: str, who: Scope) -> Iterator[Memory]:
         after = page[-1].id
 
 
-def spoken(memory: Memory) -> str:
-    """What search reads of a memory: who said it, and what."""
-    return f"{memory.speaker}: {memory.text}" if memory.speaker else memory.text
+def spoken(memory: Memory, text: str = "") -> str:
+    """What search reads of a memory: who said it, and what; or more than it that the same one said."""
+    said = text or memory.text
+    return f"{memory.speaker}: {said}" if memory.speaker else said
 
 
 def within(memory: Memory, who: Scope) -> bool:

@@ -62,12 +62,13 @@ class SearchRequest(Owned):
     threshold: float = 0.0
     as_of: Moment | None = None
     rerank: bool = False
+    whole: bool = False
     explain: bool = False
 
     @property
     def wanted(self) -> Wanted:
         """How to search."""
-        return Wanted(self.top_k, self.filters, self.threshold, seconds(self.as_of), self.rerank)
+        return Wanted(self.top_k, self.filters, self.threshold, seconds(self.as_of), self.rerank, self.whole)
 
 
 class UpdateRequest(Wire):
@@ -155,7 +156,10 @@ def found(done: Found, *, explain: bool) -> dict[str, Any]:
 
 
 def _hit(hit: Hit, *, explain: bool) -> dict[str, Any]:
-    return {**memory(hit.memory), "score": hit.score} | ({"explain": dict(hit.why)} if explain else {})
+    shown = {**memory(hit.memory), "score": hit.score}
+    if hit.beside:
+        shown |= {"message": hit.text, "beside": [one.id for one in hit.beside]}
+    return shown | ({"explain": dict(hit.why)} if explain else {})
 
 
 def history(changes: Sequence[MemoryChange]) -> dict[str, Any]:

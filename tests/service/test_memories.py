@@ -49,6 +49,16 @@ def test_what_was_said_in_a_chat_is_remembered_with_its_place(ctx: Gateway, upst
     assert len(ctx.get("/v1/sessions/s/events").json["events"]) == len(logged)
 
 
+def test_messages_come_whole(ctx: Gateway) -> None:
+    """With the memories that each is made of."""
+    said = "My name is Ann. I live in Oslo."
+    done = ctx.post("/v1/memories", {"text": said, "user_id": "ann"}).json["results"]
+    asked = {"query": "who lives in Oslo", "user_id": "ann", "whole": True}
+    (hit,) = ctx.post("/v1/memories/search", asked).json["results"]
+    assert (hit["memory"], hit["message"]) == ("I live in Oslo.", said)
+    assert hit["beside"] == [one["id"] for one in done]
+
+
 def test_a_fact_that_changed_is_asked_for_as_of_its_time(ctx: Gateway) -> None:
     """In seconds or as a date."""
     add(ctx, "I live in Oslo.", valid_from="2020-01-01T00:00:00Z")
