@@ -1,8 +1,8 @@
 """What lookahead saves where a model writes before a search: tickets taken for the question as it comes in.
 
 Part of `bench.pipelines --ahead`. Each question goes through the product's own pipelines over an index on disk that has
-been put out of the page cache: without a ticket; with one for the question, as the library takes it; with one that is
-also fed with what the model has written, every 16 tokens. `after` is what the user waits for when the model has
+been put out of the page cache: without a ticket; with one for the question alone; with one that is also fed with what
+the model has written, as the pipelines do it. `after` is what the user waits for when the model has
 written: MiniLM's vectors of what it wrote, and the searches. Then the same texts again behind a model that takes a
 fixed time (it sleeps), for the index as it is (codes in memory, few vectors read) and for one without codes, which
 reads its clusters whole.
@@ -32,16 +32,14 @@ from ctxmem.retrieval.tiered.segment import ROWS, Segment
 
 Floats = NDArray[np.float32]
 
-WAYS = {"none": 0, "question": 2, "fed": 1}
-"""Lookaheads by name, with the clusters that each text brings in, in units of those that a search looks into: twice as
-many for the question alone, which is what the library does."""
+WAYS = ("none", "question", "fed")
+"""Lookaheads by name: twice as many clusters as a search looks into for the question, or, as the library does it, half
+as many, and then up to as many for each bit that the model writes."""
 WRITING: tuple[Pipeline, ...] = ("hyde", "subquestions")
 GAPS = (0.04, 0.15, 0.4)
 """Seconds that a model of fixed speed takes."""
 PARTS = (0.25, 0.5, 0.75)
 """Shares of the gap at which its ticket is fed."""
-EVERY = 16
-"""Tokens between two feeds."""
 NOISE = 0.5
 """Length of the noise that makes a copy of a vector, whose own length is 1."""
 K = 10
@@ -107,21 +105,24 @@ class Shelf:
         self.segment: Segment = index.segment
         self.way, self.turn = "none", Turn()
         self._ticket: Ticket | None = None
-        self._said, self._tokens = "", 0
 
     def ask(self, question: str, pipeline: Pipeline, way: str) -> Turn:
         """One turn, from the incoming message to what was found, with the clusters on disk alone."""
-        self.way, self.turn, self._ticket, self._said, self._tokens = way, Turn(), None, "", 0
-        self.writer.heard = self._heard
+        self.way, self.turn, self._ticket = way, Turn(), None
         self.drop()
         began = time.perf_counter()
         search(self, "bench", Query(question, k=K), self.writer, pipeline=pipeline, timeout_s=600)
         self.turn.whole = time.perf_counter() - began
         return self.turn
 
-    def prefetch(self, tenant: str, namespace: str, text: str = "", /) -> None:
-        """The message has come in."""
-        self._ticket = self.ahead(self.vectors([text])[0], self.way, 1.0) if self.way != "none" else None
+    def prefetch(self, tenant: str, namespace: str, text: str = "", written: str | None = None, /) -> None:
+        """The message has come in, or the model has written so much."""
+        if written:
+            self.turn.drafts.append(written)
+            if self.way == "fed" and self._ticket is not None:
+                self._ticket.feed(self.vectors([written])[0])
+        elif self.way != "none":
+            self._ticket = self.ahead(self.vectors([text])[0], self.way, 1.0)
 
     def search(self, tenant: str, query: Query, /) -> Results:
         """The model has written."""
@@ -138,8 +139,7 @@ class Shelf:
 
     def ahead(self, vector: Floats, way: str, expect: float) -> Ticket | None:
         """A lookahead of this kind."""
-        lists = WAYS[way] * self.index.probed
-        return self.index.lookahead(vector, expect=expect, lists=lists) if lists else None
+        return self.index.lookahead(vector, expect=expect, growing=way == "fed") if way != "none" else None
 
     def hits(self, rows: Floats, there: dict[int, int]) -> float:
         """Of the clusters that what the model wrote is searched in, the share that is there."""
@@ -164,13 +164,6 @@ class Shelf:
             for number in self.segment.nearest(row, self.index.probed).tolist():
                 raw = self.segment._read(*self.segment.span(number))
                 np.frombuffer(raw, dtype="<f4").reshape(-1, self.index.dimensions) @ row
-
-    def _heard(self, piece: str) -> None:
-        self._said, self._tokens = self._said + piece, self._tokens + 1
-        if self._tokens % EVERY == 0:
-            self.turn.drafts.append(self._said)
-            if self.way == "fed" and self._ticket is not None:
-                self._ticket.feed(self.vectors([self._said])[0])
 
 
 def written(pipeline: Pipeline, questions: Sequence[str], shelf: Shelf) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dbm
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -27,7 +27,6 @@ class Writer:
         calls: how often it was asked.
         tokens: written.
         seconds: spent reading and writing.
-        heard: told each piece as it is written.
     """
 
     def __init__(self, name: str = "smollm2") -> None:
@@ -37,7 +36,6 @@ class Writer:
         self._counter = counter
         self._chat = ChatModel(CausalLM.load(name))
         self.calls, self.tokens, self.seconds = 0, 0, 0.0
-        self.heard: Callable[[str], None] = lambda _: None
 
     def complete(self, messages: Sequence[Message], *, max_tokens: int) -> Iterator[str]:
         """Yield the answer's text in pieces."""
@@ -46,7 +44,6 @@ class Writer:
         for piece in self._chat.reply(prompt, Sampling(max_tokens=max_tokens, temperature=0.0)):
             self.tokens += piece.token is not None
             if piece.text:
-                self.heard(piece.text)
                 yield piece.text
         self.calls += 1
         self.seconds += time.perf_counter() - began

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from contextvars import copy_context
@@ -69,11 +69,21 @@ Answer = str | Failed
 Steps = Generator[Ask | Act, Answer, R]
 """A loop: yields effects, is sent answers, returns its result."""
 
+Heard = Callable[[Sequence[str]], None]
+"""Told the pieces of one answer so far, each time that one comes; the list goes on to grow."""
+
 Tools = Mapping[str, Callable[..., Any]]
 """By name, what a tool does: takes its arguments by keyword, gives a text or what can be shown as one."""
 
 
-def drive(steps: Steps[R], complete: Complete, tools: Tools | None = None, *, timeout_s: float = 120.0) -> R:
+def drive(
+    steps: Steps[R],
+    complete: Complete,
+    tools: Tools | None = None,
+    *,
+    timeout_s: float = 120.0,
+    heard: Heard | None = None,
+) -> R:
     """Run a loop to its end.
 
     Models and tools run one at a time in one other thread; a call that outlasts its deadline is left behind there.
@@ -83,12 +93,13 @@ def drive(steps: Steps[R], complete: Complete, tools: Tools | None = None, *, ti
         complete: answers every `Ask`.
         tools: answer every `Act`.
         timeout_s: seconds one answer may take.
+        heard: listens to the model.
     """
     hand = _Hand()
     try:
         effect = next(steps)
         while True:
-            future = hand.do(partial(_perform, effect, complete, tools or {}))
+            future = hand.do(partial(_perform, effect, complete, tools or {}, heard))
             try:
                 error = future.exception(timeout_s)
                 answer: Answer = _failure(error) if error is not None else future.result()
@@ -104,7 +115,14 @@ def drive(steps: Steps[R], complete: Complete, tools: Tools | None = None, *, ti
         hand.let_go()
 
 
-async def adrive(steps: Steps[R], complete: Any, tools: Tools | None = None, *, timeout_s: float = 120.0) -> R:
+async def adrive(
+    steps: Steps[R],
+    complete: Any,
+    tools: Tools | None = None,
+    *,
+    timeout_s: float = 120.0,
+    heard: Heard | None = None,
+) -> R:
     """Run a loop to its end without blocking the event loop.
 
     Args:
@@ -113,11 +131,12 @@ async def adrive(steps: Steps[R], complete: Any, tools: Tools | None = None, *, 
             or an async iterator of pieces.
         tools: functions, which run in a thread, or coroutine functions.
         timeout_s: seconds one answer may take.
+        heard: listens to the model.
     """
     try:
         effect = next(steps)
         while True:
-            waited = asyncio.wait_for(_aperform(effect, complete, tools or {}), timeout_s)
+            waited = asyncio.wait_for(_aperform(effect, complete, tools or {}, heard), timeout_s)
             (found,) = await asyncio.gather(waited, return_exceptions=True)
             answer: Answer = _failure(found) if isinstance(found, BaseException) else found
             effect = steps.send(answer)
@@ -168,16 +187,16 @@ async def _beside(call: Callable[[], R]) -> R:
     return await asyncio.wrap_future(future)
 
 
-def _perform(effect: Ask | Act, complete: Complete, tools: Tools) -> Answer:
+def _perform(effect: Ask | Act, complete: Complete, tools: Tools, heard: Heard | None) -> Answer:
     if isinstance(effect, Ask):
-        return gathered(complete.complete(effect.messages, max_tokens=effect.max_tokens))
+        return gathered(complete.complete(effect.messages, max_tokens=effect.max_tokens), heard)
     tool = tools.get(effect.tool)
     if tool is None:
         return _unknown(effect, tools)
     return shown(tool(**effect.arguments))
 
 
-async def _aperform(effect: Ask | Act, complete: Any, tools: Tools) -> Answer:
+async def _aperform(effect: Ask | Act, complete: Any, tools: Tools, heard: Heard | None) -> Answer:
     if isinstance(effect, Act):
         tool = tools.get(effect.tool)
         if tool is None:
@@ -185,9 +204,9 @@ async def _aperform(effect: Ask | Act, complete: Any, tools: Tools) -> Answer:
         called = tool(**effect.arguments) if asyncio.iscoroutinefunction(tool) else None
         return shown(await (called if called is not None else _beside(partial(tool, **effect.arguments))))
     if not _is_async(complete.complete):
-        return await _beside(partial(_perform, effect, complete, {}))
+        return await _beside(partial(_perform, effect, complete, {}, heard))
     begun = complete.complete(effect.messages, max_tokens=effect.max_tokens)
-    return gathered([await begun]) if isawaitable(begun) else await _agathered(begun)
+    return gathered([await begun], heard) if isawaitable(begun) else await _agathered(begun, heard)
 
 
 def _is_async(complete: Callable[..., Any]) -> bool:
@@ -196,7 +215,7 @@ def _is_async(complete: Callable[..., Any]) -> bool:
     return isasyncgenfunction(complete) or iscoroutinefunction(complete)
 
 
-def gathered(pieces: Iterable[str] | str) -> str:
+def gathered(pieces: Iterable[str] | str, heard: Heard | None = None) -> str:
     """The pieces of an answer as one text, up to a million characters."""
     if isinstance(pieces, str):
         return pieces[:MOST_CHARACTERS]
@@ -205,17 +224,21 @@ def gathered(pieces: Iterable[str] | str) -> str:
     for piece in pieces:
         found.append(piece[:room])
         room -= max(1, len(piece))  # so that empty pieces come to an end, too
+        if heard is not None:
+            heard(found)
         if room <= 0:
             break
     return "".join(found)
 
 
-async def _agathered(pieces: AsyncIterator[str]) -> str:
+async def _agathered(pieces: AsyncIterator[str], heard: Heard | None) -> str:
     found: list[str] = []
     room = MOST_CHARACTERS
     async for piece in pieces:
         found.append(piece[:room])
         room -= max(1, len(piece))
+        if heard is not None:
+            heard(found)
         if room <= 0:
             break
     return "".join(found)

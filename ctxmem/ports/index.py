@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ctxmem.errors import InvalidInput
 
@@ -70,12 +70,33 @@ class Index(Protocol):
         ...
 
 
+class Ticket(Protocol):
+    """A lookahead under way.
+
+    Attributes:
+        ended: whether nothing more is brought in for it.
+    """
+
+    @property
+    def ended(self) -> bool: ...
+
+    def feed(self, vector: NDArray[np.float32]) -> int:
+        """Look ahead from this (dimensions,) vector, too; returns how much that adds."""
+        ...
+
+
 @runtime_checkable
 class Lookahead(Protocol):
     """An index that can get ready for a search before its query is known."""
 
-    def lookahead(self, vector: NDArray[np.float32], *, expect: float) -> Any:
-        """Bring in what a search near this (dimensions,) vector, `expect` seconds away, will read."""
+    def lookahead(self, vector: NDArray[np.float32], *, expect: float, growing: bool = False) -> Ticket:
+        """Bring in what a search near this (dimensions,) vector, `expect` seconds away, will read.
+
+        Args:
+            vector: what is known of the query.
+            expect: seconds until the search.
+            growing: whether the ticket will be fed with more.
+        """
         ...
 
 

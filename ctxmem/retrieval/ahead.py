@@ -8,51 +8,57 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ctxmem.errors import ModelError, Unavailable
 from ctxmem.ports import Embedder
 from ctxmem.retrieval.query import LONGEST, Query
 from ctxmem.retrieval.shelved import Shelved
 
+Floats = NDArray[np.float32]
+
 MOST = 256
-"""Vectors of questions that are kept."""
+"""Vectors of texts that are kept."""
 EXPECT = 0.5
 """Seconds until the search, where the caller does not know."""
 
 
 class Ahead:
-    """Vectors of questions that may be asked. Safe for threads."""
+    """Vectors of texts that may be searched for. Safe for threads."""
 
     def __init__(self, embedder: Embedder | None) -> None:
         self._embedder = embedder
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, tuple[float, ...]] = OrderedDict()
+        self._known: OrderedDict[str, Floats] = OrderedDict()
 
-    def prepare(self, shelved: Shelved, text: str, *, expect: float = EXPECT) -> bool:
+    def prepare(self, shelved: Shelved, text: str, written: str | None = None, *, expect: float = EXPECT) -> bool:
         """Load a namespace; with a text, embed it and look ahead from it. Whether all of that could be done.
+
+        With what a model has made of the text by now, that is embedded, and the text's lookahead is fed with it.
 
         Raises:
             StoreError: the database is out of reach.
         """
         shelved.catch_up()
-        if self._embedder is None or not text.strip() or len(text) > LONGEST:
+        newest = written or text
+        if self._embedder is None or not newest.strip() or len(newest) > LONGEST:
             return self._embedder is not None
         try:
-            vector = self._embedder.embed([text], query=True)[0]
+            vector = self._embedder.embed([newest], query=True)[0]
         except (Unavailable, ModelError):
             return False
         with self._lock:
-            self._known[text] = tuple(vector.tolist())
-            self._known.move_to_end(text)
+            self._known[newest] = vector
+            self._known.move_to_end(newest)
             while len(self._known) > MOST:
                 self._known.popitem(last=False)
-        shelved.hybrid.lookahead(vector, expect=expect)
+        shelved.look_ahead(text, vector, expect=expect, written=written)
         return True
 
-    def completed(self, query: Query) -> Query:
-        """The query with its vector, where that was made ahead."""
+    def vectors(self, query: Query) -> dict[str, Floats]:
+        """By text, (dimensions,) vectors of what a query asks for: its own, and those that were made ahead."""
         with self._lock:
-            vector = self._known.get(query.text)
-        known = query.vector is None and query.mode != "words" and vector is not None
-        return replace(query, vector=vector) if known else query
+            made = {text: self._known[text] for text in (query.text, *query.also) if text in self._known}
+        return made if query.vector is None else {**made, query.text: np.asarray(query.vector, dtype=np.float32)}

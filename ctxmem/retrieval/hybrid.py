@@ -11,14 +11,14 @@ found.search("where does Ada live?", 1)
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctxmem.errors import InvalidInput
 from ctxmem.ports import Embedder, Index, Keeping, Lookahead, Match
-from ctxmem.ports.index import Returning
+from ctxmem.ports.index import Returning, Ticket
 from ctxmem.retrieval.flat import FlatIndex
 from ctxmem.retrieval.fuse import DENSE, weighted
 from ctxmem.retrieval.query import MODES, Mode
@@ -98,10 +98,10 @@ class Hybrid:
             pair = self._index.vectors([one, other])
         return float(pair[0] @ pair[1])
 
-    def lookahead(self, vector: NDArray[np.float32], *, expect: float) -> None:
-        """Have the index get ready for a search near this (dimensions,) vector, `expect` seconds away, if it can."""
-        if isinstance(self._index, Lookahead):
-            self._index.lookahead(vector, expect=expect)
+    def lookahead(self, vector: NDArray[np.float32], *, expect: float, growing: bool = False) -> Ticket | None:
+        """Have the index get ready for a search near this (dimensions,) vector, if it can; see `Lookahead`."""
+        able = self._index if isinstance(self._index, Lookahead) else None
+        return able.lookahead(vector, expect=expect, growing=growing) if able else None
 
     def search(
         self,
@@ -125,21 +125,55 @@ class Hybrid:
             InvalidInput: a negative `k`, an unknown mode, or no embedder for a dense search.
             Unavailable: the embedder is out of reach.
         """
+        known = {} if vector is None else {query: vector}
+        return self.search_all([query], k, mode=mode, among=among, known=known)[0]
+
+    def search_all(
+        self,
+        queries: Sequence[str],
+        k: int,
+        *,
+        mode: Mode = "hybrid",
+        among: Collection[str] | None = None,
+        known: Mapping[str, NDArray[np.float32]] | None = None,
+    ) -> list[list[Match]]:
+        """The same for several queries, whose vectors are made, and searched for, together.
+
+        Args:
+            queries: what is asked.
+            k: most finds wanted of each.
+            mode: as `search`.
+            among: as `search`.
+            known: (dimensions,) vectors of those queries that have one.
+
+        Raises:
+            InvalidInput, Unavailable: as `search`.
+        """
         if k < 0 or mode not in MODES:
             raise InvalidInput(f"k must not be negative and mode one of {', '.join(MODES)}; got {k}, {mode!r}")
-        if mode == "words" or (mode == "hybrid" and self._embedder is None and vector is None):
+        without = self._embedder is None and not set(queries) <= set(known or ())
+        if mode == "words" or (mode == "hybrid" and without):
             with self._lock:
-                return self._words.search(query, k, among=among)
-        asked = self._asked(query) if vector is None else np.asarray(vector, dtype=np.float32)[None]
+                return [self._words.search(query, k, among=among) for query in queries]
+        asked = self._asked(queries, known or {})
         with self._lock:
+            near = self._vectors.search(asked, k if mode == "dense" else max(DEPTH, 2 * k), among=among)
             if mode == "dense":
-                return self._vectors.search(asked, k, among=among)[0]
-            return self._fused(query, asked, k, among)
+                return near
+            sides = zip(queries, asked, near, strict=True)
+            return [self._fused(query, row[None], side, k, among) for query, row, side in sides]
 
-    def _fused(self, query: str, asked: NDArray[np.float32], k: int, among: Collection[str] | None) -> list[Match]:
+    def _fused(
+        self,
+        query: str,
+        asked: NDArray[np.float32],
+        found: Sequence[Match],
+        k: int,
+        among: Collection[str] | None,
+    ) -> list[Match]:
         """Both sides' candidates, each scored by both sides."""
         depth = max(DEPTH, 2 * k)
-        near = {match.id: match.score for match in self._vectors.search(asked, depth, among=among)[0]}
+        near = {match.id: match.score for match in found}
         said = {match.id: match.score for match in self._words.search(query, depth, among=among)}
         missing = [id for id in said if id not in near]
         if missing:
@@ -148,11 +182,15 @@ class Hybrid:
         said = dict(zip(ids, self._words.of(query, ids), strict=True))
         return weighted((near, said), (self._weight, 1 - self._weight), k)
 
-    def _asked(self, query: str) -> NDArray[np.float32]:
-        """(1, dimensions) vector of the query."""
+    def _asked(self, queries: Sequence[str], known: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """(queries, dimensions) vectors."""
+        new = [query for query in dict.fromkeys(queries) if query not in known]
+        if not new:
+            return np.array([known[query] for query in queries], dtype=np.float32)
         if self._embedder is None:
             raise InvalidInput("a dense search needs an embedder", param="mode")
-        return self._embedder.embed([query], query=True)
+        made = {**known, **dict(zip(new, self._embedder.embed(new, query=True), strict=True))}
+        return np.array([made[query] for query in queries], dtype=np.float32)
 
     @property
     def _vectors(self) -> Index:

@@ -189,16 +189,20 @@ class Library:
         shelf = shelved.catch_up()
         if query.mode != "words":
             self._refuse_other(query.namespace, shelf.fingerprint)
-        asked = self._ahead.completed(query)
-        return Searching(self.store, tenant, asked, shelved, self._reranker).results(started)
+        known = self._ahead.vectors(query)
+        return Searching(self.store, tenant, query, shelved, self._reranker, known).results(started)
 
-    def prefetch(self, tenant: str, namespace: str, text: str = "", *, expect: float = EXPECT) -> bool:
+    def prefetch(
+        self, tenant: str, namespace: str, text: str = "", written: str | None = None, *, expect: float = EXPECT
+    ) -> bool:
         """Get ready for a search that is about to come; see `ctxmem.retrieval.ahead`.
 
         Args:
             tenant: whose documents.
             namespace: the collection.
             text: what will be asked, or what is known of it; empty to load the namespace alone.
+            written: what a model has made of that text by now, from which it is looked ahead, too; empty while that is
+                nothing, None where no model rewrites it.
             expect: seconds until the search.
 
         Raises:
@@ -206,7 +210,7 @@ class Library:
             StoreError: the database is out of reach.
         """
         checked_namespace(namespace)
-        return self._ahead.prepare(self._shelved(tenant, namespace), text, expect=expect)
+        return self._ahead.prepare(self._shelved(tenant, namespace), text, written, expect=expect)
 
     def close(self) -> None:
         """Write nothing to the disk any more; returns when nothing is being written. Searches may go on."""

@@ -9,15 +9,19 @@
 - `subquestions`: the question is broken into simpler ones, each searched with.
 - `iterative` (cf. Trivedi et al., ACL 2023): what was found is read, and what is still missing is searched for next.
 
-What the model writes is only ever searched with. When it fails the plain search stands, and `degraded` says `pipeline`.
+What the model writes is only ever searched with. While it writes, the disk gets ready for that search: from the
+question, then from each line, and from every few words. When the model fails the plain search stands, and `degraded`
+says `pipeline`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from ctxmem import chat
@@ -43,6 +47,10 @@ _PARTS = f"Break the question into at most {MOST_TEXTS} simpler questions to loo
 _NEXT = "Read the passages. Write the one question that must still be looked up to answer the question, or DONE."
 
 
+EVERY = 4
+"""Pieces that a model writes between two looks ahead from its text."""
+
+
 class Searchable(Protocol):
     """What can be searched: the library, or the worker's seen from the gateway."""
 
@@ -50,8 +58,8 @@ class Searchable(Protocol):
         """Find chunks."""
         ...
 
-    def prefetch(self, tenant: str, namespace: str, text: str = "", /) -> Any:
-        """Get ready for a search that is about to come."""
+    def prefetch(self, tenant: str, namespace: str, text: str = "", written: str | None = None, /) -> Any:
+        """Get ready for a search that is about to come; from what has been written of its text, too."""
         ...
 
 
@@ -92,7 +100,9 @@ def search(
         Conflict, StoreError, Unavailable: as the library's own search.
     """
     _ready(library, tenant, query, pipeline)
-    written = drive(_steps(query.text, pipeline), complete, _tools(library, tenant, query), timeout_s=timeout_s)
+    steps, tools = _steps(query.text, pipeline), _tools(library, tenant, query)
+    with Following(library, tenant, query, pipeline) as heard:
+        written = drive(steps, complete, tools, timeout_s=timeout_s, heard=heard)
     return _finished(library, tenant, query, written)
 
 
@@ -110,7 +120,8 @@ async def asearch(
 
     steps, tools = _steps(query.text, pipeline), _tools(library, tenant, query)
     await asyncio.to_thread(_ready, library, tenant, query, pipeline)
-    written = await adrive(steps, complete, tools, timeout_s=timeout_s)
+    with Following(library, tenant, query, pipeline) as heard:
+        written = await adrive(steps, complete, tools, timeout_s=timeout_s, heard=heard)
     return await asyncio.to_thread(_finished, library, tenant, query, written)
 
 
@@ -118,7 +129,47 @@ def _ready(library: Searchable, tenant: str, query: Query, pipeline: Pipeline) -
     """Look ahead from the question while the model writes; what goes wrong there the search itself will tell."""
     if pipeline != "plain":
         with suppress(CtxmemError):
-            library.prefetch(tenant, query.namespace, query.text)
+            library.prefetch(tenant, query.namespace, query.text, "")
+
+
+class Following:
+    """Looks ahead from what a model writes, beside it: how long that takes holds up neither the model nor the search.
+
+    Args:
+        library: what will be searched.
+        tenant: whose documents.
+        query: the search.
+        pipeline: what the model writes for.
+    """
+
+    def __init__(self, library: Searchable, tenant: str, query: Query, pipeline: Pipeline) -> None:
+        self._prefetch = partial(library.prefetch, tenant, query.namespace, query.text)
+        self._question, self._read = query.text, _READ[pipeline]
+        self._hand = ThreadPoolExecutor(1, thread_name_prefix="following")
+        self._last: Future[None] | None = None
+        self._text = ""
+
+    def __enter__(self) -> Following:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hand.shutdown(wait=False, cancel_futures=True)
+
+    def __call__(self, pieces: Sequence[str]) -> None:
+        """Take the pieces of an answer so far; a line that has ended is looked ahead from in any case."""
+        ended = "\n" in pieces[-1]
+        if len(pieces) > _LONGEST or not (ended or len(pieces) % EVERY == 0):
+            return
+        answer = "".join(pieces)
+        texts = _written(self._read(answer), answer, self._question).texts
+        if texts and texts[-1] != self._text:
+            self._text = texts[-1]
+            self._last = self._hand.submit(self._look, self._text, ended=ended)
+
+    def _look(self, text: str, *, ended: bool) -> None:
+        if ended or text == self._text:  # else there is more by now
+            with suppress(CtxmemError):
+                self._prefetch(text)
 
 
 def _finished(library: Searchable, tenant: str, query: Query, written: Written) -> Results:
@@ -148,12 +199,12 @@ def _plain(question: str) -> Steps[Written]:
 
 def _hyde(question: str) -> Steps[Written]:
     answer = yield _ask(_HYDE, question, 160)
-    return _written([answer] if isinstance(answer, str) else [], answer, question)
+    return _written(_whole(answer), answer, question)
 
 
 def _subquestions(question: str) -> Steps[Written]:
     answer = yield _ask(_PARTS, question, 160)
-    return _written(answer.splitlines() if isinstance(answer, str) else [], answer, question)
+    return _written(_lines(answer), answer, question)
 
 
 def _iterative(question: str) -> Steps[Written]:
@@ -176,6 +227,14 @@ def _read_on(question: str, asked: str) -> Generator[Ask | Act, Answer, Answer]:
     return (yield _ask(_NEXT, f"{passages}\n\n{question}", 64))
 
 
+def _whole(answer: Answer) -> list[str]:
+    return [answer] if isinstance(answer, str) else []
+
+
+def _lines(answer: Answer) -> list[str]:
+    return answer.splitlines() if isinstance(answer, str) else []
+
+
 def _first_line(answer: Answer) -> list[str]:
     lines = answer.split("\n") if isinstance(answer, str) else []
     said = [line for line in lines if line.strip()][:1]
@@ -191,3 +250,12 @@ def _written(lines: list[str], answer: Answer, question: str) -> Written:
 
 def _ask(rules: str, said: str, max_tokens: int) -> Ask:
     return Ask((chat.build("system", rules + _NOT_YOURS), chat.build("user", said)), max_tokens)
+
+
+_READ: dict[Pipeline, Callable[[Answer], list[str]]] = {
+    "plain": _whole,
+    "hyde": _whole,
+    "subquestions": _lines,
+    "iterative": _first_line,
+}
+"""How the texts are read out of an answer."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import isfinite
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ctxmem.errors import ModelError, Unavailable
 from ctxmem.ports import DocumentStore, Match, Reranker
@@ -21,14 +22,18 @@ RERANKED = 0.5
 _WIDER = 4  # times as many candidates as are wanted, for diversity to choose from
 
 
+Known = Mapping[str, NDArray[np.float32]]
+"""Vectors of texts."""
+
+
 class Searching:
-    """A search under way."""
+    """A search under way; `known` has the vectors of those of its texts that have one."""
 
     def __init__(
-        self, store: DocumentStore, tenant: str, query: Query, shelved: Shelved, reranker: Reranker | None
+        self, store: DocumentStore, tenant: str, query: Query, shelved: Shelved, reranker: Reranker | None, known: Known
     ) -> None:
         self._store, self._tenant, self._query = store, tenant, query
-        self._shelved, self._reranker = shelved, reranker
+        self._shelved, self._reranker, self._known = shelved, reranker, known
         self._degraded: list[str] = []
 
     def results(self, started: float) -> Results:
@@ -66,10 +71,8 @@ class Searching:
 
     def _fused(self, depth: int, mode: Mode, among: Collection[str] | None) -> list[Match]:
         """The finds of the query's text; when there are more texts, of all with equal weights."""
-        known = None if self._query.vector is None else np.asarray(self._query.vector, dtype=np.float32)
-        asked = [(self._query.text, known), *((text, None) for text in self._query.also)]
-        search = self._shelved.hybrid.search
-        sides = [search(text, depth, mode=mode, among=among, vector=vector) for text, vector in asked]
+        texts = [self._query.text, *self._query.also]
+        sides = self._shelved.hybrid.search_all(texts, depth, mode=mode, among=among, known=self._known)
         if len(sides) == 1:
             return sides[0]
         return weighted([{m.id: m.score for m in side} for side in sides], [1.0] * len(sides), depth)

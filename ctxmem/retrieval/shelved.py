@@ -10,12 +10,15 @@ import logging
 import threading
 from collections.abc import Collection
 from contextlib import nullcontext
+from weakref import WeakValueDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ctxmem.document import Chunk, Filter, Shelf
 from ctxmem.errors import StoreError, Unavailable
 from ctxmem.ports import DocumentStore, Embedder, Index
+from ctxmem.ports.index import Ticket
 from ctxmem.retrieval.hybrid import Hybrid
 
 _AT_ONCE = 4096  # chunks loaded in one go
@@ -42,8 +45,10 @@ class Shelved:
         self._outline: dict[str, tuple[str, str]] = {}
         self._version = 0
         self._lock = threading.Lock()
+        self._feeding = threading.Lock()
         self._writing = threading.Lock()  # to the disk; searches do not wait for it
         self._closed = False
+        self._tickets: WeakValueDictionary[str, Ticket] = WeakValueDictionary()  # by question; a search ends its own
         self.hybrid = Hybrid(embedder, dense=dense, index=index)
 
     def catch_up(self) -> Shelf:
@@ -60,6 +65,25 @@ class Shelved:
                 self._version = shelf.version
             self._repair(shelf)
             return shelf
+
+    def look_ahead(self, text: str, vector: NDArray[np.float32], *, expect: float, written: str | None) -> None:
+        """Get ready for a search near a (dimensions,) vector.
+
+        Args:
+            text: the question.
+            vector: its own, or that of what has been made of it by now.
+            expect: seconds until the search.
+            written: what that is, by which the lookahead under way for the question is fed, or another begins; empty
+                while there is nothing, None where nothing will come.
+        """
+        with self._feeding:
+            under_way = self._tickets.get(text) if written else None
+            if under_way is not None and not under_way.ended:
+                under_way.feed(vector)
+                return
+            ticket = self.hybrid.lookahead(vector, expect=expect, growing=written is not None)
+            if ticket is not None:
+                self._tickets[text] = ticket
 
     def erase(self) -> int:
         """Take off the disk what is not in SQL any more; returns how many vectors those were.

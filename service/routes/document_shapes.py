@@ -105,10 +105,15 @@ class SearchBody(Wire):
 
 
 class PrefetchBody(Wire):
-    """`POST /v1/prefetch`: a text, or the session whose newest user message it is, or the namespace alone."""
+    """`POST /v1/prefetch`: a text, or the session whose newest user message it is, or the namespace alone.
+
+    Attributes:
+        written: what a model has made of that text by now; empty while that is nothing, null where none rewrites it.
+    """
 
     namespace: Name = "default"
     text: str = ""
+    written: str | None = None
     session_id: str = ""
 
 

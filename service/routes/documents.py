@@ -66,7 +66,7 @@ async def prefetch(service: Parts, manager: Manager, body: JsonBody) -> Response
 
     def work() -> str:
         text = asked.text or (_newest_words(manager, asked.session_id) if asked.session_id else "")
-        return library.prefetch(manager.tenant, asked.namespace, text)
+        return library.prefetch(manager.tenant, asked.namespace, text, asked.written)
 
     return as_json({"ticket": await threaded(service, work)}, 202)
 
@@ -168,7 +168,7 @@ def _complete(service: Service, asked: shapes.SearchBody) -> Asked:
     model = asked.model or service.settings.model
     if asked.pipeline != "plain":
         route(service.upstreams, model)
-    return Asked(service.upstreams, model, asyncio.get_running_loop())
+    return Asked(service.upstreams, model, asyncio.get_running_loop(), stream=True)
 
 
 def _written(vector: list[float], encoding: str) -> list[float] | str:

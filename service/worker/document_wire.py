@@ -57,6 +57,7 @@ class PrefetchRequest(Asked):
     tenant: str
     namespace: str
     text: str = ""
+    written: str | None = None
 
 
 class DeleteRequest(Asked):

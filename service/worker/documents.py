@@ -162,7 +162,7 @@ class Documents:
 
     def _get_ready(self, asked: PrefetchRequest) -> None:
         try:
-            self.library.prefetch(asked.tenant, asked.namespace, asked.text)
+            self.library.prefetch(asked.tenant, asked.namespace, asked.text, asked.written)
         except CtxmemError as error:
             _LOG.warning("a search could not be prepared for: %s", error)
 

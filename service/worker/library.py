@@ -64,13 +64,13 @@ class RemoteLibrary:
         """
         return self._ask("/documents/search", SearchRequest(tenant, query), Results, timeout=timeout)
 
-    def prefetch(self, tenant: str, namespace: str, text: str = "") -> str:
-        """Have the worker get ready for a search; returns a ticket's name at once.
+    def prefetch(self, tenant: str, namespace: str, text: str = "", written: str | None = None) -> str:
+        """Have the worker get ready for a search, from what has been written of its text, too; returns at once.
 
         Raises:
             Unavailable: the worker is away.
         """
-        return self._ask("/documents/prefetch", PrefetchRequest(tenant, namespace, text), str, timeout=SEARCH)
+        return self._ask("/documents/prefetch", PrefetchRequest(tenant, namespace, text, written), str, timeout=SEARCH)
 
     def delete(self, tenant: str, namespace: str, document_ids: Sequence[str]) -> int:
         """Delete documents; returns how many were there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from bench import ahead
+from ctxmem.retrieval.pipelines import EVERY
 from ctxmem.retrieval.tiered.index import TieredIndex
 from ctxmem.types import Message
 from tests.unit.retrieval.fakes import Hashing
@@ -20,15 +22,13 @@ TEXTS = [f"{one} {other} {number}" for number, one in enumerate("abcdefghijklmno
 class Says:
     """A model that always writes the same, a word at a time, and waits for what its listener began."""
 
-    def __init__(self, text: str, wait: Callable[[], None]) -> None:
+    def __init__(self, text: str, wait: Callable[[int], None]) -> None:
         self._text, self._wait = text, wait
-        self.heard: Callable[[str], None] = lambda _: None
 
     def complete(self, messages: Sequence[Message], *, max_tokens: int) -> Iterator[str]:
-        for word in self._text.split():
-            self.heard(f"{word} ")
+        for number, word in enumerate(self._text.split(), start=1):
             yield f"{word} "
-        self._wait()
+            self._wait(number // EVERY)
 
 
 @pytest.fixture
@@ -39,7 +39,9 @@ def shelf(tmp_path: Path) -> Iterator[Callable[[str], ahead.Shelf]]:
     index.compact(lists=16)
 
     def made(says: str) -> ahead.Shelf:
-        def wait() -> None:
+        def wait(feeds: int) -> None:
+            while len(found.turn.drafts) < feeds:
+                time.sleep(0.001)
             if found._ticket is not None:
                 found._ticket.wait(10)
 
@@ -65,10 +67,10 @@ def test_clusters_of_the_question_are_hits_where_the_draft_needs_them(shelf: Cal
 
 def test_feeding_brings_in_what_the_draft_needs(shelf: Callable[[str], ahead.Shelf]) -> None:
     """The last feed has the whole draft, so its clusters are there whatever the question was."""
-    draft = " ".join(["p x 15"] * 16)  # 48 words, fed after 16, 32 and 48
+    draft = " ".join(["p x 15"] * 8)  # 24 words
     turn = shelf(draft).ask("a q 0", "hyde", "fed")
     assert turn.hits == 1.0
-    assert [len(text.split()) for text in turn.drafts] == [16, 32, 48]
+    assert [len(text.split()) for text in turn.drafts] == list(range(EVERY, 25, EVERY))
 
 
 def test_a_replayed_turn_takes_at_least_the_models_time(shelf: Callable[[str], ahead.Shelf]) -> None:

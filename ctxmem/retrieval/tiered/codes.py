@@ -107,6 +107,8 @@ class Codes:
 
     def nearest(self, vector: Floats, lists: int) -> NDArray[np.int64]:
         """The clusters nearest to a vector, best first."""
+        if not lists:
+            return np.empty(0, dtype=np.int64)
         _, found = self.index.quantizer.search(vector[None], min(lists, len(self._lists)))
         kept: NDArray[np.int64] = found[0][found[0] >= 0]
         return kept

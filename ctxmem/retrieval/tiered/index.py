@@ -193,13 +193,16 @@ class TieredIndex:
         """(len(ids), dimensions) vectors; zeros for ids that are not there."""
         return self._held.vectors(ids)
 
-    def lookahead(self, vector: NDArray[np.float32], *, expect: float, lists: int | None = None) -> Ticket:
+    def lookahead(
+        self, vector: NDArray[np.float32], *, expect: float, lists: int | None = None, growing: bool = False
+    ) -> Ticket:
         """Bring in what a search near this vector will read, while something else goes on.
 
         Args:
             vector: (dimensions,) of the text known so far, such as the question that a model is rewriting.
             expect: seconds until the search; with the disk's speed it says how much may be fetched.
-            lists: clusters to bring in; twice as many as a search looks into by default.
+            lists: clusters to bring in for it; twice as many as a search looks into by default.
+            growing: whether the ticket will be fed with more of the text; it begins with half as many as a search then.
 
         Raises:
             InvalidInput: another dimension, a value that is not finite, or fewer than no clusters.
@@ -207,8 +210,9 @@ class TieredIndex:
         if lists is not None and lists < 0:
             raise InvalidInput(f"lists must not be negative, got {lists}", param="lists")
         [row] = checked(np.asarray(vector)[None], self.dimensions)
-        most = 2 * self.probed if lists is None else lists
-        ticket = self._loader.ticket(self.segment, row, expect=expect, lists=most)
+        usual = -(-self.probed // 2) if growing else 2 * self.probed
+        first = usual if lists is None else lists
+        ticket = self._loader.ticket(self.segment, row, expect=expect, first=first, lists=self.probed)
         if not ticket.ended:
             self._waiting.append(ticket)
         return ticket

@@ -11,6 +11,7 @@ Source: TeleRAG, arXiv 2502.20969, which copies clusters to a GPU by a fixed bud
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import queue
 import sys
@@ -26,6 +27,9 @@ from ctxmem.ports.index import checked
 from ctxmem.retrieval.tiered.codes import Floats
 from ctxmem.retrieval.tiered.segment import Segment
 
+_SETTLED = ((0.85, 1.0), (0.75, 0.75), (-np.inf, 0.5))
+"""By the least cosine with the vector before, the share of a search's clusters that a vector brings in: a text that
+turns with every word is not worth all of them. Chosen on drafts for NQ and HotpotQA, see `bench/RESULTS.md`."""
 _AT_ONCE = 1 << 20  # bytes read at a time, after which a cancelled ticket is noticed
 _FIRST_SPEED = 200e6  # bytes a second, until one is measured
 _REMEMBERED = 50  # tickets that the gate looks back on
@@ -73,6 +77,7 @@ class Ticket:
     def __init__(self, loader: Loader, segment: Segment | None, *, lists: int, budget: int) -> None:
         self._loader, self._segment = loader, segment
         self._lists, self._left = lists, budget
+        self._before: Floats | None = None
         self._asked: set[int] = set()
         self._lock = threading.Lock()
         self._ended = segment is None
@@ -97,14 +102,24 @@ class Ticket:
     def feed(self, vector: Floats) -> int:
         """Look ahead from here, too: the vector of what is written by now. Returns how many clusters were added.
 
+        The more it is like the one before, the more clusters are looked at.
+
         Raises:
             InvalidInput: another dimension, or a value that is not finite.
         """
-        segment = self._segment
-        if segment is None or self._ended:
+        if self._segment is None or self._ended:
             return 0
-        [row], added = checked(np.asarray(vector)[None], segment.manifest.dimensions), 0
-        for number in segment.nearest(row, self._lists).tolist():
+        [row] = checked(np.asarray(vector)[None], self._segment.manifest.dimensions)
+        likeness = 1.0 if self._before is None else _cosine(row, self._before)
+        share = next(share for least, share in _SETTLED if likeness >= least)
+        return self.bring(row, math.ceil(share * self._lists))
+
+    def bring(self, vector: Floats, lists: int) -> int:
+        """Bring in so many clusters around a (dimensions,) vector; returns how many were not asked for before."""
+        segment, added, self._before = self._segment, 0, vector
+        if segment is None:
+            return 0
+        for number in segment.nearest(vector, lists).tolist():
             offset, length = segment.span(number)
             with self._lock:
                 if number in self._asked or length > self._left:
@@ -156,12 +171,20 @@ class Loader:
         self._lock = threading.Lock()
         self._closed = False
 
-    def ticket(self, segment: Segment | None, vector: Floats, *, expect: float, lists: int) -> Ticket:
-        """A ticket for a search that is `expect` seconds away; ended where nothing is to be read, or it is no use."""
+    def ticket(self, segment: Segment | None, vector: Floats, *, expect: float, first: int, lists: int) -> Ticket:
+        """A ticket for a search that is `expect` seconds away; ended where nothing is to be read, or it is no use.
+
+        Args:
+            segment: where.
+            vector: what is known.
+            expect: seconds.
+            first: clusters to bring in for that.
+            lists: clusters that the search will look into.
+        """
         served = segment is not None and not self._closed and self.gate.open()
         budget = int(min(self.speed * max(0.0, expect), sys.maxsize))
         ticket = Ticket(self, segment if served else None, lists=lists, budget=budget)
-        ticket.feed(vector)
+        ticket.bring(vector, first)
         return ticket
 
     def put(self, ticket: Ticket, segment: Segment, number: int, span: tuple[int, int], *, rank: int) -> None:
@@ -201,3 +224,8 @@ class Loader:
         if done >= length:
             ticket.fetched[number] = length
             self.speed = max(0.98 * self.speed, length / took if took else 0.0)  # the best seen of late, not the mean
+
+
+def _cosine(one: Floats, other: Floats) -> float:
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / lengths if lengths else 0.0

@@ -121,3 +121,37 @@ def test_a_pipeline_looks_ahead_while_its_model_writes(
     assert len(waiting) == 1
     assert waiting[0].fetched
     assert waiting[0].ended
+
+
+def test_what_is_written_feeds_the_questions_lookahead(
+    tmp_path: Path, manager: ContextManager, embedder: Counting
+) -> None:
+    """The same one while it is under way, else another; texts that were embedded then are not embedded again."""
+    made: list[TieredIndex] = []
+
+    def indexes(tenant: str, namespace: str, one: Any) -> TieredIndex:
+        made.append(TieredIndex(tmp_path / tenant / namespace, one.name, one.dimensions, probed=2, trusted=False))
+        return made[-1]
+
+    library = filled(manager, embedder, indexes=indexes)
+    library.search("t", Query(ASKED, "trams"))
+    made[0].compact(lists=12)
+    asked = Query(ASKED, "trams", also=("tram 3", "tram 41 stops at gate 6"))
+    plain = library.search("t", asked).found
+    library.prefetch("t", "trams", ASKED, "")
+    [ticket] = made[0]._waiting
+    assert ticket.wait(5)
+    before = len(ticket.fetched)
+    for text in ("tram 3", "tram 41 stops at gate 6"):
+        library.prefetch("t", "trams", ASKED, text)
+    library.prefetch("t", "trams", "another question", "tram 3")
+    assert ticket.wait(5)
+    assert len(ticket.fetched) > before
+    assert len(made[0]._waiting) == 2
+    made[0]._waiting.pop()
+    embedder.asked.clear()
+    assert library.search("t", asked).found == plain
+    assert embedder.asked == []
+    assert ticket.ended
+    library.prefetch("t", "trams", ASKED, "tram 3")
+    assert [one.ended for one in made[0]._waiting] == [False]

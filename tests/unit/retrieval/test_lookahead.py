@@ -47,6 +47,17 @@ def test_feeding_adds_only_what_is_new(index: TieredIndex) -> None:
     assert ticket.ended
 
 
+def test_a_text_that_settles_is_worth_more(index: TieredIndex) -> None:
+    """Half of the question's clusters at first, and of each next text's the more, the less it differs from before."""
+    one, other = np.eye(16, dtype=np.float32)[:2]
+    with index.lookahead(one, expect=NEVER, growing=True) as ticket:
+        assert len(ticket._asked) == 2
+        assert ticket.feed(one) == 2
+    for part, most in ((0.5, 2), (0.8, 3), (0.9, 4)):
+        with index.lookahead(one, expect=NEVER, lists=0) as ticket:
+            assert ticket.feed(part * one + (1 - part**2) ** 0.5 * other) == most
+
+
 def test_the_budget_is_time_at_the_disks_speed(index: TieredIndex) -> None:
     """No time, nothing; a little, a little."""
     query = clustered(1)[0]

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 
 from ctxmem.errors import InvalidInput, Unavailable
-from ctxmem.retrieval.library import Library, Query, Source
-from ctxmem.retrieval.pipelines import MOST_TEXTS, Pipeline, asearch, search
+from ctxmem.retrieval.library import Library, Query, Results, Source
+from ctxmem.retrieval.pipelines import MOST_TEXTS, Following, Pipeline, asearch, search
 from ctxmem.stores.sql import SqlStore
 from ctxmem.types import Message
 from tests.unit.retrieval.fakes import Hashing, Judge
@@ -38,6 +39,22 @@ class AsyncScripted(Scripted):
     async def complete(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncIterator[str]:  # type: ignore[override]
         for piece in super().complete(messages, max_tokens=max_tokens):
             yield piece
+
+
+class Overheard:
+    """Finds nothing, and notes what it is to look ahead from; that waits while it is told to."""
+
+    def __init__(self) -> None:
+        self.calls, self.go = list[tuple[str, ...]](), threading.Event()
+        self.go.set()
+
+    def search(self, tenant: str, query: Query) -> Results:
+        return Results()
+
+    def prefetch(self, *asked: str) -> None:
+        if asked[3]:
+            assert self.go.wait(20)
+        self.calls.append(asked)
 
 
 @pytest.fixture
@@ -103,6 +120,43 @@ class TestPipelines:
         expected = search(filled, "t", query, Scripted(*says), pipeline="iterative")
         found = asyncio.run(asearch(filled, "t", query, kind(*says), pipeline="iterative"))
         assert found.found == expected.found
+
+    @pytest.mark.parametrize(
+        ("pipeline", "says", "heard"),
+        [
+            ("hyde", "Ada was by nobody", ["Ada", "Ada was", "Ada was by n", "Ada was by nobod"]),
+            ("subquestions", "1. Ada?\n- engines\nwho?\n", ["A", "Ada?", "en", "engine", "engines", "wh", "engines"]),
+            ("iterative", "Ada taught\nand more", ["Ada", "Ada taug", "Ada taught"]),
+        ],
+    )
+    def test_what_is_written_is_looked_ahead_from(self, pipeline: Pipeline, says: str, heard: list[str]) -> None:
+        """Every four pieces and at the end of each line, as it will be searched with."""
+        library, pieces = Overheard(), []
+        with Following(library, "t", Query("who?", "n"), pipeline) as following:
+            for letter in says:
+                pieces.append(letter)
+                following(pieces)
+                if following._last is not None:
+                    following._last.result(20)
+        assert library.calls == [("t", "n", "who?", text) for text in heard]
+
+    @pytest.mark.parametrize("kind", [Scripted, AsyncScripted])
+    def test_it_begins_with_the_question(self, kind: type[Scripted]) -> None:
+        library, query, model = Overheard(), Query("who?", "n"), kind("Ada taught\n", "DONE")
+        if kind is Scripted:
+            search(library, "t", query, model, pipeline="iterative")
+        else:
+            asyncio.run(asearch(library, "t", query, model, pipeline="iterative"))
+        assert library.calls[0] == ("t", "n", "who?", "")
+        assert {call[3] for call in library.calls[1:]} <= {"Ada taught"}
+
+    def test_a_slow_lookahead_holds_up_nothing(self) -> None:
+        """Neither the model nor the search; what it has not begun by then it never does."""
+        library = Overheard()
+        library.go.clear()
+        done = search(library, "t", Query("who?", "n"), Scripted("one\n", "DONE"), pipeline="iterative")
+        assert done == Results()
+        library.go.set()
 
     def test_an_unknown_pipeline_is_refused(self, filled: Library) -> None:
         with pytest.raises(InvalidInput, match="subquestions"):
