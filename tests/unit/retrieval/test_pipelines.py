@@ -121,6 +121,14 @@ class TestPipelines:
         found = asyncio.run(asearch(filled, "t", query, kind(*says), pipeline="iterative"))
         assert found.found == expected.found
 
+    def test_an_unknown_pipeline_is_refused(self, filled: Library) -> None:
+        with pytest.raises(InvalidInput, match="subquestions"):
+            search(filled, "t", Query("who?", "n"), Scripted(), pipeline="magic")  # type: ignore[arg-type]
+
+
+class TestFollowing:
+    """The disk gets ready while the model writes."""
+
     @pytest.mark.parametrize(
         ("pipeline", "says", "heard"),
         [
@@ -157,7 +165,3 @@ class TestPipelines:
         done = search(library, "t", Query("who?", "n"), Scripted("one\n", "DONE"), pipeline="iterative")
         assert done == Results()
         library.go.set()
-
-    def test_an_unknown_pipeline_is_refused(self, filled: Library) -> None:
-        with pytest.raises(InvalidInput, match="subquestions"):
-            search(filled, "t", Query("who?", "n"), Scripted(), pipeline="magic")  # type: ignore[arg-type]
