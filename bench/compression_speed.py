@@ -1,13 +1,16 @@
 """CPU seconds of compression to half of the tokens, beside two packages, and what an appended turn changes.
 
-    bench/peers.sh; python -m bench.compression_speed                  # 512, 1024, 2048, 4096 tokens, all rows
+    bench/peers.sh; python -m bench.compression_speed                  # 512 to 8192 tokens, all rows
     python -m bench.compression_speed --sizes 512 2048 --skip llmlingua
+    python -m bench.compression_speed --sizes 4096 --pool              # scoring by one process and by one for each core
 
 Texts are LoCoMo conversations cut to the size. All have one thread and SmolLM2. `cold`: a text not seen before.
-`cached`: the same text again, its scores or the decision from the cache. Packages search their own ratio with 14
-tries of their selection, which costs little beside the model. `churn`: the share of the words sent before a turn was
-appended that changes, over 20 turns of a conversation; the package compresses the whole again, ours each turn by
-itself, worked out anew every time. `scored`: tokens that go through the scorer for one appended turn.
+`cached`: the same text again, its scores or the decision from the cache. `appended`: a conversation of that size of
+which all turns but the last were compressed before, each by itself; a package reads the whole again, as if cold.
+`selective-context` searches its own ratio with 14 tries of its selection, which costs little beside the model.
+`churn`: the share of the words sent before a turn was appended that changes, over 20 turns of a conversation; the
+package compresses the whole again, ours each turn by itself, worked out anew every time. `scored`: tokens that go
+through the scorer for one appended turn.
 """
 
 from __future__ import annotations
@@ -20,13 +23,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, product
 from pathlib import Path
 from statistics import mean
 
 import torch
 
-from bench.harness import cpu_seconds, save, show
+from bench.harness import cpu_seconds, interleave, save, show, show_rows
+from bench.harness import rows as measured_rows
 from bench.pruning import cases, peers
 from bench.pruning.candidates import MODEL
 from bench.pruning.peers import PeerFailed, PeerProcess
@@ -36,6 +41,7 @@ from ctxmem.compressors.decisions import Decisions
 from ctxmem.compressors.lexical import Lexical
 from ctxmem.compressors.remembered import Remembered
 from ctxmem.lm.causal import CausalLM
+from ctxmem.lm.pool import ScorerPool
 from ctxmem.models import home
 from ctxmem.ports import Scorer, TokenScores
 from ctxmem.stores.memory import MemoryCache
@@ -43,6 +49,7 @@ from ctxmem.tokens.resolve import counter_for
 
 REFERENCE = "selective-context"
 TURNS = 20
+ROUNDS = 5
 
 Compress = Callable[[str], str]
 """A text, halved."""
@@ -109,6 +116,20 @@ def cached_times(compress: Compress, text: str, sizes: Sequence[int]) -> dict[in
     return found
 
 
+def appended_times(compress: Compress, text: str, sizes: Sequence[int]) -> dict[int, float]:
+    """By size, CPU seconds for all turns of a conversation when its last one is new."""
+    found = {}
+    for size in sorted(sizes):
+        turns = [line for line in cut_to(text, size).splitlines() if line.strip()]
+        for turn in turns[:-1]:
+            compress(turn)
+        before = time.process_time()
+        for turn in turns:
+            compress(turn)
+        found[size] = time.process_time() - before
+    return found
+
+
 def cut_to(text: str, tokens: int) -> str:
     """Its longest beginning of at most so many tokens, whole lines."""
     counter, taken, total = counter_for(MODEL), [], 0
@@ -127,21 +148,19 @@ def long_texts(number: int) -> list[str]:
 
 
 def speed(texts: Sequence[str], rows: dict[str, Compress], sizes: Sequence[int]) -> dict[str, dict[int, float]]:
-    """By row and size, mean CPU seconds over the texts that are long enough."""
-    found: dict[str, dict[int, float]] = {}
-    for name, compress in rows.items():
+    """By row and size, mean CPU seconds over the texts; rows take turns at each text."""
+    samples: dict[str, dict[int, list[float]]] = {name: {} for name in rows}
+    for compress in rows.values():
         compress("Warm up. " * 40)
-        for size in sizes:
-            samples = []
-            for text in (cut_to(one, size) for one in texts):
-                print(f"{name} {size}", end="\r", file=sys.stderr, flush=True)
-                try:
-                    samples.append(spent(compress, text))
-                except PeerFailed as error:
-                    print(f"{name} at {size}: {error}", file=sys.stderr)
-            if samples:
-                found.setdefault(name, {})[size] = mean(samples)
-    return found
+    for size, text, name in product(sizes, texts, rows):
+        print(f"{name} {size}", end="\r", file=sys.stderr, flush=True)
+        try:
+            taken = spent(rows[name], cut_to(text, size))
+        except PeerFailed as error:
+            print(f"{name} at {size}: {error}", file=sys.stderr)
+        else:
+            samples[name].setdefault(size, []).append(taken)
+    return {name: {size: mean(some) for size, some in its.items()} for name, its in samples.items()}
 
 
 def beside(seconds: float | None, base: float | None) -> str:
@@ -194,11 +213,44 @@ def scored(turns: Sequence[str], lm: Scorer) -> list[tuple[str, str]]:
     return [(str(sum(counter.texts(counting.texts))), str(sum(counter.texts(turns))))]
 
 
+def from_caches(text: str, lm: Scorer, sizes: Sequence[int]) -> dict[str, dict[int, float]]:
+    """Print and give the CPU seconds of what was seen before, in whole or but for its last turn."""
+    with ThreadPoolExecutor(1) as pool:
+        remembered = Remembered(lm, MemoryCache(), "bench", pool)
+        decided = ours(remembered, Decisions(MemoryCache(), "bench"))
+        found = {
+            "cached: scores": cached_times(ours(remembered), text, sizes),
+            "cached: decision": cached_times(decided, text, sizes),
+            "appended, ours": appended_times(decided, text, sizes),
+            "appended, lexical": appended_times(ours(Lexical(), Decisions(MemoryCache(), "bench")), text, sizes),
+        }
+    lines = [(name, *(f"{1000 * its[size]:.2f}" for size in sizes)) for name, its in found.items()]
+    show("CPU ms", ("row", *map(str, sizes)), lines)
+    return found
+
+
+def pooled(text: str, lm: CausalLM) -> None:
+    """Seconds to score a text, by one process and by one for each core, which take turns."""
+
+    def measured(scorer: Scorer) -> dict[str, float]:
+        cpu, began = cpu_seconds(os.getpid()), time.monotonic()
+        scorer.score([text])
+        return {"seconds": time.monotonic() - began, "CPU seconds": cpu_seconds(os.getpid()) - cpu}
+
+    with ScorerPool(MODEL) as pool:
+        pool.score([text])  # loads the model in all of them
+        candidates = {"one process": partial(measured, lm), f"pool of {pool.processes}": partial(measured, pool)}
+        samples = interleave(candidates, ROUNDS)
+    title = f"one text of {counter_for(MODEL).texts([text])[0]} tokens, {ROUNDS} rounds"
+    show_rows(title, measured_rows(samples, reference="one process"), reference="one process")
+
+
 def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", type=int, default=[512, 1024, 2048, 4096], help="tokens")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[512, 1024, 2048, 4096, 8192], help="tokens")
     parser.add_argument("--texts", type=int, default=2)
     parser.add_argument("--skip", nargs="+", choices=sorted(peers.SCRIPTS), default=[], help="packages to leave out")
+    parser.add_argument("--pool", action="store_true", help="only a pool of scorers, at the largest size")
     parser.add_argument("--json", type=Path, help="write everything there")
     return parser.parse_args(arguments)
 
@@ -207,28 +259,26 @@ def main(arguments: Sequence[str]) -> int:
     asked = options(arguments)
     torch.set_num_threads(1)
     texts = long_texts(asked.texts)
-    processes = {name: PeerProcess(name, home(MODEL)) for name in peers.installed() if name not in asked.skip}
     lm = CausalLM.load(MODEL)
-    rows = {name: theirs(process) for name, process in processes.items()}
-    rows |= {"ours": ours(lm), "lexical": ours(Lexical())}
+    if asked.pool:
+        pooled(cut_to(texts[0], max(asked.sizes)), lm)
+        return 0
+    processes = {name: PeerProcess(name, home(MODEL)) for name in peers.installed() if name not in asked.skip}
+    rows = {"lexical": ours(Lexical()), "ours": ours(lm)}
+    rows |= {name: theirs(process) for name, process in processes.items()}
     found = speed(texts, rows, asked.sizes)
     base = found.get(REFERENCE, {})
     table = [(name, *(beside(its.get(size), base.get(size)) for size in asked.sizes)) for name, its in found.items()]
     title = f"CPU seconds, cold; in brackets how many times quicker than {REFERENCE}"
     show(title, ("row", *map(str, asked.sizes)), table)
-    with ThreadPoolExecutor(1) as pool:
-        remembered = Remembered(lm, MemoryCache(), "bench", pool)
-        caches = {"scores": ours(remembered), "decision": ours(remembered, Decisions(MemoryCache(), "bench"))}
-        kept = {name: cached_times(compress, texts[0], asked.sizes) for name, compress in caches.items()}
-    lines = [(name, *(f"{1000 * its[size]:.2f}" for size in asked.sizes)) for name, its in kept.items()]
-    show("CPU ms, from the cache", ("what is cached", *map(str, asked.sizes)), lines)
+    kept = from_caches(texts[0], lm, asked.sizes)
     turns = [line for line in texts[0].splitlines() if line.strip()][:TURNS]
     changed = churns(turns, rows.get(REFERENCE), ours(Lexical()))
     show(f"an appended turn, {len(turns)} turns", ("row", "churn", "from the first change on"), changed)
     show("tokens for one appended turn", ("scored", "conversation"), scored(turns, lm))
     for process in processes.values():
         process.close()
-    save(asked.json, cold=found, cached=kept)
+    save(asked.json, cold=found, kept=kept)
     return 0
 
 
