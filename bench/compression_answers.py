@@ -1,7 +1,7 @@
-"""Can a model still answer? Gold answers under SmolLM2 after compression to half, and what half the context saves it.
+"""Can a model still answer? Gold answers under SmolLM2 after compression, and what less context saves it.
 
-    python -m bench.compression_answers                               # 12 questions of each set, every row
-    python -m bench.compression_answers --data squad --rows none ours "ours (query)" --questions 20
+    python -m bench.compression_answers              # half kept, 12 questions of each set, every row
+    python -m bench.compression_answers --data squad --rows ours "ours (query)" --questions 20 --ratios 0.5 0.2
 
 One question of each text, asked after it in SmolLM2's chat template. `nll`: nats a token of the gold answer as the
 reply, as the change against the full text. `F1`: words of a greedy reply of 24 tokens beside the gold answer's (weak: a
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--data", nargs="+", choices=cases.SETS, default=SETS)
     parser.add_argument("--rows", nargs="+", choices=NAMES, help="default: all that are installed")
     parser.add_argument("--questions", type=int, default=12, help="of each set")
-    parser.add_argument("--ratio", type=float, default=0.5)
+    parser.add_argument("--ratios", nargs="+", type=float, default=[0.5])
     parser.add_argument("--json", type=Path, help="write everything there")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -156,12 +156,14 @@ def main(arguments: Sequence[str]) -> int:
     everything: dict[str, dict[str, list[Read]]] = {}
     for data in asked.data:
         full = row_of("none", data, asked.questions, 1.0, at)
-        found = {name: row_of(name, data, asked.questions, asked.ratio, at) for name in names}
-        lines = [line(name, reads, full) for name, reads in {"none": full, **found}.items() if reads]
+        everything[data] = {"none": full}
         nats = sum(read.nll for read in full) / len(full)
-        title = f"{data}, {asked.ratio:g} kept, n = {len(full)}; nll of the full text {nats:.2f}"
-        show(title, ("row", "nll change", "F1", "prefill", "KV"), lines)
-        everything[data] = {"none": full, **found}
+        for ratio in asked.ratios:
+            found = {name: row_of(name, data, asked.questions, ratio, at) for name in names}
+            lines = [line(name, reads, full) for name, reads in {"none": full, **found}.items() if reads]
+            title = f"{data}, {ratio:g} kept, n = {len(full)}; nll of the full text {nats:.2f}"
+            show(title, ("row", "nll change", "F1", "prefill", "KV"), lines)
+            everything[data] |= {f"{name} {ratio:g}": reads for name, reads in found.items()}
     candidates.close()
     save(asked.json, results=everything)
     return 0

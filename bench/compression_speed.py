@@ -49,7 +49,7 @@ from ctxmem.tokens.resolve import counter_for
 
 REFERENCE = "selective-context"
 TURNS = 20
-ROUNDS = 5
+ROUNDS = 3
 
 Compress = Callable[[str], str]
 """A text, halved."""
