@@ -12,11 +12,12 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 
 from bench.harness import save, show
 from bench.objectives.managers import peers_installed
 from bench.remembering import sets
-from bench.remembering.ways import Mem0, Newest, Once, Ours, Way, Words
+from bench.remembering.ways import Mem0, Newest, Ours, Way, Words
 from ctxmem.ports import Counter
 from ctxmem.tokens.resolve import counter_for
 
@@ -60,11 +61,16 @@ def measure(way: Way, chats: Sequence[sets.Chat], counter: Counter) -> dict[int,
     return found
 
 
-def ways() -> dict[str, Way]:
-    """Every way by name."""
+def ways(vectors: Path) -> dict[str, Way]:
+    """Every way by name.
+
+    Args:
+        vectors: folder in which vectors are kept.
+    """
+    from bench.local_models import Kept
     from ctxmem.lm.encoder import embedder_named
 
-    embedder = Once(embedder_named())
+    embedder = Kept(embedder_named(), vectors)
     found: dict[str, Way] = {
         "full history, newest kept": Newest(),
         "sliding window of 10 turns": Newest(10),
@@ -78,27 +84,34 @@ def ways() -> dict[str, Way]:
     return found
 
 
-def main() -> None:
-    """Run what is asked for and print a table for each set."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", nargs="+", choices=["locomo", "beam"], default=["locomo", "beam"])
-    parser.add_argument("--chats", type=int, default=None, help="of each set")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("CTXMEM_DATA") or "../shared/data"))
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+def tables(asked: argparse.Namespace, every: dict[str, Way]) -> dict[str, object]:
+    """Print a table for each set; returns the rows of all."""
     counter = counter_for("gpt-4o-mini")
     results: dict[str, object] = {}
     for name in asked.sets:
         chats = list({"locomo": sets.locomo, "beam": sets.beam}[name](asked.data))[: asked.chats]
         rows = []
-        for label, way in ways().items():
+        for label, way in every.items():
             done = measure(way, chats, counter)
             rows.append([label, *(f"{fmean(done[budget]):.3f}" for budget in BUDGETS)])
             print(rows[-1], flush=True)
         asked_total = sum(len(chat.questions) for chat in chats)
         show(f"{name}: {len(chats)} chats, {asked_total} questions", ("", *map(str, BUDGETS)), rows)
         results[name] = rows
-    save(asked.json, sets=results)
+    return results
+
+
+def main() -> None:
+    """Run what is asked for and print a table for each set."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", nargs="+", choices=["locomo", "beam"], default=["locomo", "beam"])
+    parser.add_argument("--chats", type=int, default=None, help="of each set")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("CTXMEM_DATA") or "../shared/data"))
+    parser.add_argument("--cache", type=Path, help="folder in which vectors are kept; by default only while this runs")
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    with TemporaryDirectory(prefix="vectors-") as folder:
+        save(asked.json, sets=tables(asked, ways(asked.cache or Path(folder))))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from bench.objectives.managers import PEER
 from bench.peers import peers_folder
 from bench.remembering.sets import Chat, Turn
@@ -36,34 +34,6 @@ class Way(Protocol):
 def line(turn: Turn) -> str:
     """A turn as every way shows it."""
     return f"{turn.speaker}: {' '.join(turn.text.split())}"
-
-
-@dataclass(slots=True)
-class Once:
-    """An embedder that makes the vector of a text once for all ways.
-
-    Attributes:
-        embedder: makes them.
-    """
-
-    embedder: Embedder
-    _known: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.embedder.name
-
-    @property
-    def dimensions(self) -> int:
-        return self.embedder.dimensions
-
-    def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
-        """(texts, dimensions) vectors."""
-        del query  # the packaged model reads both alike
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        if new:
-            self._known |= dict(zip(new, self.embedder.embed(new), strict=True))
-        return np.stack([self._known[text] for text in texts])
 
 
 @dataclass(slots=True)
