@@ -3,9 +3,9 @@
     python -m bench.lookahead_pairs --data DATA [--paragraphs 250] [--pairs 100] [--lists 64] [--probed 4]
 
 The search is for the sentence that answers a SQuAD question, as a model that drafts an ideal answer (HyDE) would write
-it; the ticket is taken for the question, and fed with the first 25, 50 and 75 % of that sentence's words. The index
-holds the paragraphs of those questions and of Wikipedia. Time and bytes are without limit: this is about which
-clusters, not how fast.
+it; the ticket is taken for the question, and fed with the first 25, 50 and 75 % of that sentence's words, or with every
+four more, as the pipelines do. The index holds the paragraphs of those questions and of Wikipedia. Time and bytes are
+without limit: this is about which clusters, not how fast.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctxmem.lm.encoder import embedder_named
+from ctxmem.ports import Embedder
 from ctxmem.retrieval.tiered.index import TieredIndex
 
 Floats = NDArray[np.float32]
 PARTS = (0.25, 0.5, 0.75)
+EVERY = 4
+"""Words between two feeds."""
 LONG = 1e9
 """Seconds that a ticket may take: no limit."""
 
@@ -47,26 +50,40 @@ def main() -> None:
         index = TieredIndex(Path(folder), embedder.name, embedder.dimensions, probed=asked.probed)
         index.add([str(number) for number in range(len(texts))], embedder.embed(texts))
         index.compact(lists=asked.lists)
-        questions = embedder.embed([question for question, _ in pairs], query=True)
-        ways = [embedder.embed([begun(draft, part) for _, draft in pairs]) for part in (*PARTS, 1.0)]
+        questions, finals = (embedder.embed(list(side), query=True) for side in zip(*pairs, strict=True))
         print(f"{len(texts)} paragraphs in {asked.lists} clusters, {len(pairs)} pairs, {asked.probed} searched")
-        print(f"cosine of question and draft: {mean((questions * ways[-1]).sum(1).tolist()):.2f}\n")
+        print(f"cosine of question and draft: {mean((questions * finals).sum(1).tolist()):.2f}\n")
         print("| lookahead | hit rate | clusters fetched | share of use |\n|---|---|---|---|")
-        for times in (1, 2):
-            told(f"question x{times}", index, questions, ways[-1:], asked.probed * times)
-        told("question x1, fed at 25, 50, 75 %", index, questions, ways, asked.probed)
+        parts = [[round(part * len(draft.split())) for part in PARTS] for _, draft in pairs]
+        often = [range(EVERY, len(draft.split()), EVERY) for _, draft in pairs]
+        never: list[list[int]] = [[] for _ in pairs]
+        for name, counts, lists in (
+            ("question x1", never, asked.probed),
+            ("question x2", never, 2 * asked.probed),
+            ("question x1, fed at 25, 50, 75 %", parts, asked.probed),
+            ("question x1/2, fed every four words", often, -(-asked.probed // 2)),
+        ):
+            drafts = [[begun(draft, count) for count in some] for (_, draft), some in zip(pairs, counts, strict=True)]
+            told(name, index, questions, [*zip(embedded(embedder, drafts), finals, strict=True)], lists)
         index.close()
 
 
-def told(name: str, index: TieredIndex, questions: Floats, ways: list[Floats], lists: int) -> None:
-    """Print one row: tickets for the questions, fed with all of the ways but the last, which is searched for."""
+def embedded(embedder: Embedder, drafts: list[list[str]]) -> Iterator[Floats]:
+    """For each pair (drafts, dimensions) vectors."""
+    vectors = iter(embedder.embed([text for some in drafts for text in some], query=True))
+    for some in drafts:
+        yield np.array([next(vectors) for _ in some], dtype=np.float32)
+
+
+def told(name: str, index: TieredIndex, questions: Floats, drafts: list[tuple[Floats, Floats]], lists: int) -> None:
+    """Print one row: tickets for the questions, each fed with some drafts before the search for the final one."""
     hits, fetched = [], []
-    for number, question in enumerate(questions):
+    for question, (some, final) in zip(questions, drafts, strict=True):
         with index.lookahead(question, expect=LONG, lists=lists) as ticket:
-            for way in ways[:-1]:
-                ticket.feed(way[number])
+            for draft in some:
+                ticket.feed(draft)
             ticket.wait(60)
-            found = index.find(ways[-1][number], 10, ticket=ticket)
+            found = index.find(final, 10, ticket=ticket)
             hits.append(found.fetched / found.lists)
             fetched.append(len(ticket.fetched))
     print(f"| {name} | {mean(hits):.2f} | {mean(fetched):.1f} | {mean(hits) * index.probed / mean(fetched):.2f} |")
@@ -88,10 +105,9 @@ def rewritten(text: str, asked: list[tuple[str, int]]) -> Iterator[tuple[str, st
         yield question, text[first + 2 if first >= 0 else 0 : last + 1 if last >= 0 else len(text)]
 
 
-def begun(draft: str, part: float) -> str:
-    """The first words of a draft."""
-    words = draft.split()
-    return " ".join(words[: max(1, round(part * len(words)))])
+def begun(draft: str, count: int) -> str:
+    """So many words of a draft, one at least."""
+    return " ".join(draft.split()[: max(1, count)])
 
 
 def wikipedia(data: Path, count: int) -> list[str]:

@@ -151,7 +151,8 @@ def test_a_search_is_prepared_for(ctx: Gateway) -> None:
     asked = "where does a small cat nap?"
     plain = found(ctx, asked)
     ctx.post("/v1/sessions/s/events", {"messages": [{"role": "user", "content": asked}]})
-    for body in ({"text": asked}, {"session_id": "s"}, {}, {"namespace": "empty", "text": asked}):
+    rewritten = {"text": asked, "written": ""}, {"text": asked, "written": "what has been made of it by now"}
+    for body in ({"text": asked}, *rewritten, {"session_id": "s"}, {}, {"namespace": "empty", "text": asked}):
         answer = ctx.post("/v1/prefetch", body)
         assert answer.status == 202, answer.body
         assert answer.json["ticket"].startswith("pf_")

@@ -75,7 +75,7 @@ def build(
         codes = _trained(vectors, number, told)
         _fill(scratch, codes, (ids, vectors), fingerprint, told)
         settle(scratch, folder)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # faiss has no error of its own for a full disk
         raise StoreError(f"{folder} cannot be written: {error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
