@@ -9,8 +9,6 @@ those, on dev queries of the same sets; none of either is in the table.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +22,8 @@ import faiss
 import numpy as np
 import torch
 
+from bench.local_models import Kept
+from bench.pruning.kept import KeptResults
 from bench.rerank_sets import RankingSet, load
 from ctxmem.lm.encoder import embedder_named
 from ctxmem.ports import Embedder, Reranker
@@ -86,44 +86,6 @@ def under(budget: int, sizes: Mapping[str, int]) -> Metric:
     return fits
 
 
-class Vectors:
-    """Vectors of texts, kept in a folder by content."""
-
-    def __init__(self, embedder: Embedder, folder: Path) -> None:
-        self.embedder, self._folder = embedder, folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def of(self, texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """(texts, dimensions) vectors."""
-        key = hashlib.sha256("\0".join([self.embedder.name, *texts]).encode()).hexdigest()[:24]
-        path = self._folder / f"{key}.npy"
-        if not path.exists():
-            parts = [self.embedder.embed(texts[at : at + 256]) for at in range(0, len(texts), 256)]
-            np.save(path, np.concatenate(parts))
-        made: np.ndarray[Any, np.dtype[np.float32]] = np.load(path)
-        return made
-
-
-class Readings:
-    """What a reranker says of candidates, kept in a folder by content, for a reading takes seconds."""
-
-    def __init__(self, reranker: Reranker, folder: Path) -> None:
-        self._reranker, self._folder = reranker, folder
-
-    @property
-    def name(self) -> str:
-        return self._reranker.name
-
-    def score(self, query: str, texts: Sequence[str]) -> list[float]:
-        """A score for each text."""
-        key = hashlib.sha256("\0".join([self.name, query, *texts]).encode()).hexdigest()[:24]
-        path = self._folder / f"{key}.json"
-        if not path.exists():
-            path.write_text(json.dumps([float(one) for one in self._reranker.score(query, texts)]))
-        read: list[float] = json.loads(path.read_text())
-        return read
-
-
 @dataclass(slots=True)
 class Stage:
     """One set, ready to be searched: a corpus, or one for each chat."""
@@ -134,15 +96,15 @@ class Stage:
     rows: dict[str, Any]
 
     @classmethod
-    def of(cls, data: RankingSet, vectors: Vectors) -> Stage:
+    def of(cls, data: RankingSet, embedder: Embedder) -> Stage:
         """Index the set's documents."""
-        rows = dict(zip(data.docs, vectors.of(list(data.docs.values())), strict=True))
-        asked = dict(zip(data.queries, vectors.of(list(data.queries.values())), strict=True))
+        rows = dict(zip(data.docs, embedder.embed(list(data.docs.values())), strict=True))
+        asked = dict(zip(data.queries, embedder.embed(list(data.queries.values())), strict=True))
         stage = cls(data, {}, asked, rows)
         for key in data.queries:
             pool = stage.pool(key)
             if pool not in stage.shelves:
-                shelf = stage.shelves[pool] = Hybrid(vectors.embedder)
+                shelf = stage.shelves[pool] = Hybrid(embedder)
                 shelf.add({id: data.docs[id] for id in pool}, np.stack([rows[id] for id in pool]))
         return stage
 
@@ -200,7 +162,7 @@ def peer(folder: Path) -> Callable[[Sequence[str]], Any]:
         def embed(self, texts: Sequence[str], *, query: bool = False) -> Any:
             return model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
 
-    return Vectors(Peer(), folder).of
+    return Kept(Peer(), folder).embed
 
 
 def chosen(name: str, split: str | None, most: int) -> RankingSet:
@@ -242,11 +204,11 @@ def systems(
         yield "hybrid + rerank", partial(stage.again, reranker=rerank)
 
 
-def choose(vectors: Vectors, most: int, reranker: Reranker | None) -> None:
+def choose(embedder: Embedder, most: int, reranker: Reranker | None) -> None:
     """Print what each weight gives: of the vectors on training queries, or of the reranker on dev queries."""
     totals: dict[float, list[float]] = {weight: [] for weight in GRID}
     for name in CHOSEN_ON if reranker is None else DEV:
-        stage = Stage.of(chosen(name, "train" if reranker is None else "dev", most), vectors)
+        stage = Stage.of(chosen(name, "train" if reranker is None else "dev", most), embedder)
         first = "recall@5" if name == "nq" and reranker is None else next(iter(METRICS[name]))
         measured = {"first": METRICS[name][first]}
         line = []
@@ -271,18 +233,18 @@ def main() -> None:
     parser.add_argument("--rerank", action="store_true", help="also the shipped reranker")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    vectors = Vectors(embedder_named("minilm"), asked.cache)
+    embedder = Kept(embedder_named("minilm"), asked.cache)
     reranker: Any = None
     if asked.rerank:
         from ctxmem.lm.rerank.reranker import Reranker as Shipped
 
-        reranker = Readings(Shipped.load(), asked.cache)
+        reranker = Shipped.load(cache=KeptResults(asked.cache / "readings.db"))
     if asked.choose:
-        choose(vectors, asked.queries, reranker)
+        choose(embedder, asked.queries, reranker)
         return
     texts = peer(asked.cache) if asked.plain else None
     for name in asked.sets:
-        stage = Stage.of(chosen(name, None if name in WHOLE else "test", asked.queries), vectors)
+        stage = Stage.of(chosen(name, None if name in WHOLE else "test", asked.queries), embedder)
         measured = metrics(stage)
         print(f"\n{name}: {len(stage.data.queries)} queries, {len(stage.data.docs)} documents", flush=True)
         for system, rank in systems(stage, texts, reranker):
