@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, sqrt
 
-from ctxmem.compressors.relevance import Question
+from ctxmem.compressors.relevance import Place, Question
 from ctxmem.compressors.units import PHRASE_WORDS, Unit, blocks, sentences
 from ctxmem.compressors.words import salience, stop
 from ctxmem.ports import TokenScores
@@ -49,6 +49,7 @@ GLUE_TOKENS = 3
 """Tokens of the longest such run."""
 
 _DIGIT = re.compile(r"\d+")
+_GAP = re.compile(r"\n[^\S\n]*\n")
 _ENDS = ".!?;…。！？；．"
 
 
@@ -66,7 +67,7 @@ class Weights:
     salience: float = 1.0
     soft: float = 1.5
     length: float = 0.25
-    relevance: float = 0.5
+    relevance: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +235,14 @@ def _content(unit: Unit) -> list[str]:
     return [word.casefold() for word in unit.words if not stop(word)]
 
 
-def _passages(text: str, units: Sequence[Unit]) -> tuple[list[int], list[str], list[int]]:
-    """By unit, the number of its sentence; the sentences; and by sentence, the number of its line."""
+def _passages(text: str, units: Sequence[Unit]) -> tuple[list[int], list[str], list[Place]]:
+    """By unit, the number of its sentence; the sentences; and by sentence, where it stands."""
     cut = sentences(text)
     starts, lines = [one.start for one in cut], [one.start for one in blocks(text)]
+    gaps = [match.end() for match in _GAP.finditer(text)]
     owners = [max(0, bisect_right(starts, unit.body) - 1) for unit in units]
-    return owners, [text[one.body : one.end] for one in cut], [bisect_right(lines, one.body) for one in cut]
+    places = [(bisect_right(gaps, one.body), bisect_right(lines, one.body)) for one in cut]
+    return owners, [text[one.body : one.end] for one in cut], places
 
 
 def _shingles(unit: Unit) -> set[tuple[str, ...]]:

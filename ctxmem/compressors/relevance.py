@@ -2,8 +2,9 @@
 
 A sum of standard scores: the cosine of an embedder, if there is one; BM25 (Robertson and Zaragoza 2009, "The
 Probabilistic Relevance Framework", eq. 3.15, the text's own passages being the collection); a part of the same two for
-what the two best passages name (pseudo-relevance feedback), by which a second hop is found; and half of the best score
-in the same block, since a passage often leaves to its neighbours what it is about.
+what the two best passages name (pseudo-relevance feedback), by which a second hop is found; half of the best score in
+the same line; and the mean of the passages around it in other lines of its section, since a passage often leaves to its
+neighbours what it is about: turns of a talk, clauses of a contract.
 """
 
 from __future__ import annotations
@@ -20,14 +21,23 @@ from ctxmem.ports import Embedder
 
 K1 = 0.9
 B = 0.4
-BLOCK = 0.5
-"""Weight of the best score in a passage's block."""
+LINE = 0.5
+"""Weight of the best score in a passage's line."""
+
+AROUND = 1.0
+"""Weight of the mean score of the passages around it in other lines."""
+
+REACH = 5
+"""How many passages before and after one are around it."""
 
 BRIDGE = 0.3
 """Weight of what the best passages name: who a question asks about is often named by its first answer alone."""
 
 BRIDGES = 2
 """How many passages are the best."""
+
+Place = tuple[int, int]
+"""Where a passage stands: number of its section, which ends at an empty line, and number of its line."""
 
 _WORD = re.compile(r"\w+")
 _NAME = re.compile(r"\b(?:[A-Z]\w+|\d{3,}\b)")
@@ -47,12 +57,12 @@ class Question:
     embedder: Embedder | None = None
     threshold: float | None = None
 
-    def relevance(self, passages: Sequence[str], blocks: Sequence[int]) -> tuple[list[float], list[float]]:
+    def relevance(self, passages: Sequence[str], places: Sequence[Place]) -> tuple[list[float], list[float]]:
         """How much each passage has to do with the question.
 
         Args:
             passages: the text, cut up.
-            blocks: number of the paragraph or line that each passage stands in.
+            places: where each of them stands.
 
         Returns:
             By passage: its relevance in standard deviations, comparable within the text; and its likeness in [0, 1],
@@ -74,7 +84,7 @@ class Question:
             near = (vectors @ vectors[best].T).max(axis=1).tolist()
             bridged = [one + other for one, other in zip(bridged, _standard(near), strict=True)]
         found = [one + BRIDGE * other for one, other in zip(found, bridged, strict=True)]
-        return _standard(_with_company(found, blocks)), likeness
+        return _standard(_with_company(found, places)), likeness
 
 
 def _words(text: str) -> list[str]:
@@ -109,12 +119,20 @@ def _covered(passages: Sequence[Tally[str]], rarity: dict[str, float]) -> list[f
     return [sum(weight for word, weight in rarity.items() if word in passage) / total for passage in passages]
 
 
-def _with_company(scores: Sequence[float], blocks: Sequence[int]) -> list[float]:
+def _with_company(scores: Sequence[float], places: Sequence[Place]) -> list[float]:
     lifted = []
-    for _, block in groupby(zip(blocks, scores, strict=True), key=lambda pair: pair[0]):
-        own = [score for _, score in block]
-        lifted += [score + BLOCK * max(own) for score in own]
-    return lifted
+    for _, line in groupby(zip(places, scores, strict=True), key=lambda pair: pair[0]):
+        own = [score for _, score in line]
+        lifted += [score + LINE * max(own) for score in own]
+    return [score + AROUND * _around(i, lifted, places) for i, score in enumerate(lifted)]
+
+
+def _around(at: int, scores: Sequence[float], places: Sequence[Place]) -> float:
+    """Mean score of the passages near one, in other lines of its section; 0 when there are none."""
+    near = range(max(0, at - REACH), min(len(scores), at + REACH + 1))
+    section, line = places[at]
+    found = [scores[i] for i in near if places[i][0] == section and places[i][1] != line]
+    return sum(found) / len(found) if found else 0.0
 
 
 def _standard(values: Sequence[float]) -> list[float]:

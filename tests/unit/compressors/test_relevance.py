@@ -93,4 +93,17 @@ def test_a_unit_that_says_it_in_fewer_tokens_is_worth_more():
 def test_nothing_to_compare_is_no_error():
     """No passages, no words, no difference."""
     assert Question("what?").relevance([], []) == ([], [])
-    assert Question("").relevance(["a", "b"], [0, 1])[0] == [0.0, 0.0]
+    assert Question("").relevance(["a", "b"], [(0, 0), (0, 1)])[0] == [0.0, 0.0]
+
+
+def test_a_turn_is_about_what_the_turns_around_it_are_about():
+    """In its section: what stands beyond an empty line is another matter; one line alone has no company."""
+    lines = [f"Ann: the {PLACES[i % 8]} is fine." for i in range(30)]
+    lines[15] = "Ben: when does the ferry leave?"
+    question = Question("ferry")
+    together, _ = question.relevance(lines, [(0, i) for i in range(30)])
+    assert min(together[10:21]) > max(*together[:10], *together[21:])
+    apart, _ = question.relevance(lines, [(i > 15, i) for i in range(30)])
+    assert min(apart[10:16]) > max(apart[16:])
+    alone, _ = question.relevance(lines, [(i, i) for i in range(30)])
+    assert len({round(one, 9) for one in alone}) == 2
