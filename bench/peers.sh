@@ -1,10 +1,12 @@
 #!/bin/sh
 # Installs the peers of `python -m bench.gateway`, `compression`, `agents` and `evidence`, each in its own virtual environment
-# outside the checkout. The two compressors borrow torch and transformers from the python3 that this is run with.
+# outside the checkout. The two compressors borrow torch and transformers from the checkout's .venv, else from python3.
 # Usage: bench/peers.sh [FOLDER]     default: $CTXMEM_PEERS, else ~/.cache/ctxmem/peers
 set -eu
 folder="${1:-${CTXMEM_PEERS:-$HOME/.cache/ctxmem/peers}}"
 mkdir -p "$folder"
+lender="$(dirname "$0")/../.venv/bin/python"
+[ -x "$lender" ] || lender=python3
 install() {
     name="$1"
     shift
@@ -18,7 +20,7 @@ status=0
 install litellm 'litellm[proxy]' || status=1
 install headroom 'headroom-ai[proxy]' || status=1
 borrow() {
-    lent="$(python3 -c 'import os, torch; print(os.path.dirname(os.path.dirname(torch.__file__)))')" || return 1
+    lent="$("$lender" -c 'import os, torch; print(os.path.dirname(os.path.dirname(torch.__file__)))')" || return 1
     "$folder/$1/bin/python" -c "
 import pathlib, sys, sysconfig
 pathlib.Path(sysconfig.get_path('purelib'), 'zz-lent.pth').write_text(sys.argv[1] + '\\n')" "$lent"
