@@ -63,6 +63,11 @@ class Scripted:
         return msgspec.json.encode(Health("ready", "random", scorer="random-1", rate=50.0))
 
 
+class _Server(socketserver.ThreadingUnixStreamServer):
+    request_queue_size = 32
+    """Connections that wait to be accepted: past Python's five a Unix socket refuses, on a busy machine."""
+
+
 @pytest.fixture
 def worker() -> Iterator[Scripted]:
     """A scripted worker on a socket with a short path."""
@@ -92,7 +97,7 @@ def worker() -> Iterator[Scripted]:
             def address_string(self) -> str:
                 return "unix"
 
-        with socketserver.ThreadingUnixStreamServer(str(scripted.path), Handler) as server:
+        with _Server(str(scripted.path), Handler) as server:
             server.daemon_threads = True
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
             thread.start()
