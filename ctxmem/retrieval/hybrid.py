@@ -157,30 +157,24 @@ class Hybrid:
                 return [self._words.search(query, k, among=among) for query in queries]
         asked = self._asked(queries, known or {})
         with self._lock:
-            near = self._vectors.search(asked, k if mode == "dense" else max(DEPTH, 2 * k), among=among)
             if mode == "dense":
-                return near
-            sides = zip(queries, asked, near, strict=True)
-            return [self._fused(query, row[None], side, k, among) for query, row, side in sides]
+                return self._vectors.search(asked, k, among=among)
+            depth = max(DEPTH, 2 * k)
+            near = self._vectors.search(asked, depth, among=among)
+            said = [self._words.search(query, depth, among=among) for query in queries]
+            sides = zip(queries, asked, near, said, strict=True)
+            return [weighted(self._scored(*side), (self._weight, 1 - self._weight), k) for side in sides]
 
-    def _fused(
-        self,
-        query: str,
-        asked: NDArray[np.float32],
-        found: Sequence[Match],
-        k: int,
-        among: Collection[str] | None,
-    ) -> list[Match]:
-        """Both sides' candidates, each scored by both sides."""
-        depth = max(DEPTH, 2 * k)
-        near = {match.id: match.score for match in found}
-        said = {match.id: match.score for match in self._words.search(query, depth, among=among)}
-        missing = [id for id in said if id not in near]
+    def _scored(
+        self, query: str, asked: NDArray[np.float32], by_vectors: Sequence[Match], by_words: Sequence[Match]
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Both sides' candidates, each scored by both sides: by vectors, by words."""
+        near = {match.id: match.score for match in by_vectors}
+        missing = [match.id for match in by_words if match.id not in near]
         if missing:
-            near |= {m.id: m.score for m in self._vectors.search(asked, len(missing), among=missing)[0]}
-        ids = list(near | said)
-        said = dict(zip(ids, self._words.of(query, ids), strict=True))
-        return weighted((near, said), (self._weight, 1 - self._weight), k)
+            near |= {m.id: m.score for m in self._vectors.search(asked[None], len(missing), among=missing)[0]}
+        ids = list(dict.fromkeys([*near, *missing]))
+        return near, dict(zip(ids, self._words.of(query, ids), strict=True))
 
     def _asked(self, queries: Sequence[str], known: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """(queries, dimensions) vectors."""

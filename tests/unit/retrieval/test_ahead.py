@@ -53,6 +53,23 @@ def filled(manager: ContextManager, embedder: Counting, **options: Any) -> Libra
     return library
 
 
+def on_disk(
+    folder: Path, manager: ContextManager, embedder: Counting, *, probed: int, lists: int
+) -> tuple[Library, TieredIndex]:
+    """The same with its vectors on the disk, and their index."""
+    made: list[TieredIndex] = []
+
+    def indexes(tenant: str, namespace: str, one: Any) -> TieredIndex:
+        made.append(TieredIndex(folder / tenant / namespace, one.name, one.dimensions, probed=probed, trusted=False))
+        return made[-1]
+
+    library = filled(manager, embedder, indexes=indexes)
+    library.search("t", Query(ASKED, "trams"))
+    [index] = made
+    index.compact(lists=lists)
+    return library, index
+
+
 @pytest.mark.parametrize("mode", ["hybrid", "dense", "words"])
 def test_a_question_is_embedded_once(manager: ContextManager, embedder: Counting, mode: Any) -> None:
     """And found as without; another question is embedded as ever."""
@@ -99,20 +116,12 @@ def test_a_pipeline_looks_ahead_while_its_model_writes(
     tmp_path: Path, manager: ContextManager, embedder: Counting
 ) -> None:
     """On the disk too: the clusters of the question were brought in, and the search that follows used them."""
-    made: list[TieredIndex] = []
-
-    def indexes(tenant: str, namespace: str, one: Any) -> TieredIndex:
-        made.append(TieredIndex(tmp_path / tenant / namespace, one.name, one.dimensions, probed=4, trusted=False))
-        return made[-1]
-
-    library = filled(manager, embedder, indexes=indexes)
-    library.search("t", Query(ASKED, "trams"))
-    made[0].compact(lists=8)
+    library, index = on_disk(tmp_path, manager, embedder, probed=4, lists=8)
     waiting = []
 
     class Writer:
         def complete(self, messages: Sequence[Message], *, max_tokens: int) -> Iterator[str]:
-            waiting.extend(made[0]._waiting)
+            waiting.extend(index._waiting)
             assert all(ticket.wait(5) for ticket in waiting)
             yield "The tram stops at gate 3."
 
@@ -127,19 +136,11 @@ def test_what_is_written_feeds_the_questions_lookahead(
     tmp_path: Path, manager: ContextManager, embedder: Counting
 ) -> None:
     """The same one while it is under way, else another; texts that were embedded then are not embedded again."""
-    made: list[TieredIndex] = []
-
-    def indexes(tenant: str, namespace: str, one: Any) -> TieredIndex:
-        made.append(TieredIndex(tmp_path / tenant / namespace, one.name, one.dimensions, probed=2, trusted=False))
-        return made[-1]
-
-    library = filled(manager, embedder, indexes=indexes)
-    library.search("t", Query(ASKED, "trams"))
-    made[0].compact(lists=12)
+    library, index = on_disk(tmp_path, manager, embedder, probed=2, lists=12)
     asked = Query(ASKED, "trams", also=("tram 3", "tram 41 stops at gate 6"))
     plain = library.search("t", asked).found
     library.prefetch("t", "trams", ASKED, "")
-    [ticket] = made[0]._waiting
+    [ticket] = index._waiting
     assert ticket.wait(5)
     before = len(ticket.fetched)
     for text in ("tram 3", "tram 41 stops at gate 6"):
@@ -147,11 +148,11 @@ def test_what_is_written_feeds_the_questions_lookahead(
     library.prefetch("t", "trams", "another question", "tram 3")
     assert ticket.wait(5)
     assert len(ticket.fetched) > before
-    assert len(made[0]._waiting) == 2
-    made[0]._waiting.pop()
+    assert len(index._waiting) == 2
+    index._waiting.pop()
     embedder.asked.clear()
     assert library.search("t", asked).found == plain
     assert embedder.asked == []
     assert ticket.ended
     library.prefetch("t", "trams", ASKED, "tram 3")
-    assert [one.ended for one in made[0]._waiting] == [False]
+    assert [one.ended for one in index._waiting] == [False]
