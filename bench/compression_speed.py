@@ -259,6 +259,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = options(arguments)
     torch.set_num_threads(1)
     texts = long_texts(asked.texts)
+    counter_for(MODEL)  # writes the packaged tokenizer, which the model is read with
     lm = CausalLM.load(MODEL)
     if asked.pool:
         pooled(cut_to(texts[0], max(asked.sizes)), lm)

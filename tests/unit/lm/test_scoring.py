@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem.lm.scoring import Row, batches, padded, read, rows, self_information
+from ctxmem.lm.scoring import SUM_ROWS, Row, batches, padded, read, rows, self_information
 from tests.unit.lm.conftest import random_model
 
 LENGTHS = st.lists(st.integers(0, 60), max_size=8)
@@ -55,6 +55,17 @@ class TestSelfInformation:
         head, hidden, targets = torch.nn.Linear(8, 50), torch.randn(23, 8), torch.randint(0, 50, (23,))
         expected = torch.nn.functional.cross_entropy(head(hidden), targets, reduction="none")
         torch.testing.assert_close(self_information(hidden, targets, head, block=5), expected)
+
+    def test_narrow_logits_are_summed_in_fp32(self) -> None:
+        """Of bf16 logits the sums are those of fp32, to the bit, however many rows are widened at once."""
+        torch.manual_seed(1)
+        head, hidden = torch.nn.Linear(8, 5000).bfloat16(), torch.randn(2 * SUM_ROWS + 3, 8).bfloat16()
+        targets = torch.randint(0, 5000, (len(hidden),))
+        logits = head(hidden).float()
+        expected = torch.logsumexp(logits, dim=1) - logits[range(len(targets)), targets]
+        nats = self_information(hidden, targets, head)
+        assert nats.dtype is torch.float32
+        assert nats.equal(expected)
 
     def test_a_window_that_holds_the_text_equals_a_full_pass(self) -> None:
         """Scores of a padded batch equal those of each text alone, from the model's own loss."""
