@@ -21,6 +21,7 @@ class Metrics:
         inflight: requests being served.
         disconnects: clients that left before their answer's end.
         upstream_errors: upstream failures by code.
+        reranked: texts put in order by the model worker, by where their scores came from: `model` or `cache`.
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,7 @@ class Metrics:
         self.inflight = Gauge("ctxmem_inflight", "Requests being served.", registry=registry)
         self.disconnects = Counter("ctxmem_client_disconnect", "Clients that left early.", registry=registry)
         self.upstream_errors = Counter("ctxmem_upstream_errors", "Upstream failures.", ["code"], registry=registry)
+        self.reranked = Counter("ctxmem_reranked", "Texts put in order.", ["by"], registry=registry)
 
     def exposition(self) -> bytes:
         """All of it in the Prometheus text format."""

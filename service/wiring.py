@@ -140,7 +140,8 @@ def service(settings: Settings) -> Service:
     worker = WorkerClient(settings.worker_socket) if settings.model else None
     upstreams = clients(settings)
     kept = store(settings)
-    library = RemoteLibrary(settings.worker_socket) if settings.model else None
+    metrics = Metrics()
+    library = RemoteLibrary(settings.worker_socket, metrics) if settings.model else None
     engine = Engine(
         kept,
         cache_at(settings.redis_url),
@@ -153,7 +154,7 @@ def service(settings: Settings) -> Service:
     manager = ContextManager(engine, model=settings.model, policy=settings.policy)
     ahead = _ahead(settings, manager, kept.jobs, upstreams)
     tenants = auth.tenants(settings)
-    return Service(settings, tenants, upstreams, worker, manager, kept.documents, kept.jobs, library, ahead)
+    return Service(settings, tenants, upstreams, worker, manager, kept.documents, kept.jobs, library, ahead, metrics)
 
 
 def store(settings: Settings) -> SqlStore:

@@ -144,14 +144,14 @@ def open_engine(
     else:
         store, last = SqlStore(url), _nothing
     cache, scores = cache_at(redis_url), scorer_named(scorer, cache_dir)
-    return Engine(store, cache, counters, scores, memory_models=_reading(embedder, cache_dir), last=last)
+    return Engine(store, cache, counters, scores, memory_models=_reading(embedder, cache_dir, cache), last=last)
 
 
 def _nothing() -> None:
     """Nothing is left to do."""
 
 
-def _reading(embedder: str | None, cache_dir: Path | None) -> Models | None:
+def _reading(embedder: str | None, cache_dir: Path | None, cache: Cache) -> Models | None:
     """What memories are searched with besides words, if anything.
 
     Raises:
@@ -167,7 +167,7 @@ def _reading(embedder: str | None, cache_dir: Path | None) -> Models | None:
     except ImportError as error:
         raise ModelError(f'embedder {embedder!r} needs torch and transformers: pip install "ctxmem[models]"') from error
     made = embedder_named(embedder, cache_dir=cache_dir)
-    return Models(Embedded(made), shipped(cache_dir))
+    return Models(Embedded(made), shipped(cache_dir, cache))
 
 
 def cache_at(redis_url: str | None) -> Cache:

@@ -25,7 +25,7 @@ from ctxmem.memories.shelf import Shelves, every
 from ctxmem.memories.topics import topic
 from ctxmem.memories.writes import Call, Writes
 from ctxmem.memory import Memory, MemoryBatch, MemoryChange, Scope
-from ctxmem.ports import Complete, MemoryStore, Reranker
+from ctxmem.ports import Complete, MemoryStore, Reranker, reranker_of
 from ctxmem.types import Message
 
 __all__ = [
@@ -130,7 +130,7 @@ class Memories:
         now = self._clock()
         found = search(self._shelves.of(named), query, named, wanted, now=now, likeness=self._models.likeness)
         if wanted.rerank:
-            found = reranked(found, query, wanted.top_k, self._models.reranker)
+            found = reranked(found, query, wanted.top_k, reranker_of(self._models.reranker, self._tenant))
         read = dict.fromkeys(one.id for hit in found.hits for one in (hit.memory, *hit.beside))
         true = {one.id: one for one in self._store.kept(self._tenant, list(read))}
         if len(true) < len(read):

@@ -11,12 +11,14 @@ from ctxmem.ports.models import (
     Complete,
     Counter,
     Embedder,
+    Remembering,
     Reranker,
     Scorer,
     Scoring,
     SteppedScorer,
     TokenScores,
     in_time,
+    reranker_of,
 )
 from ctxmem.ports.slots import SlotName, SlotStore
 from ctxmem.ports.store import Store
@@ -37,6 +39,7 @@ __all__ = [
     "Lookahead",
     "Match",
     "MemoryStore",
+    "Remembering",
     "Reranker",
     "Scorer",
     "Scoring",
@@ -46,4 +49,5 @@ __all__ = [
     "Store",
     "TokenScores",
     "in_time",
+    "reranker_of",
 ]

@@ -177,6 +177,27 @@ class Reranker(Protocol):
         ...
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """What a reranker has that remembers scores, those of each tenant apart.
+
+    Attributes:
+        remembered: texts whose scores were known, in all that this object was asked.
+    """
+
+    @property
+    def remembered(self) -> int: ...
+
+    def of(self, tenant: str) -> Reranker:
+        """The same reranker for a tenant, an object of its own."""
+        ...
+
+
+def reranker_of(reranker: Reranker | None, tenant: str) -> Reranker | None:
+    """The reranker, if there is one, as a tenant may use it."""
+    return reranker.of(tenant) if isinstance(reranker, Remembering) else reranker
+
+
 class Complete(Protocol):
     """Completes a chat: the port behind everything that asks a language model."""
 

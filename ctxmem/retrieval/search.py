@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctxmem.errors import ModelError, Unavailable
-from ctxmem.ports import DocumentStore, Match, Reranker
+from ctxmem.ports import DocumentStore, Match, Remembering, Reranker, reranker_of
 from ctxmem.retrieval.fuse import diverse, weighted
 from ctxmem.retrieval.query import Found, Mode, Query, Results
 from ctxmem.retrieval.shelved import Shelved
@@ -33,7 +33,8 @@ class Searching:
         self, store: DocumentStore, tenant: str, query: Query, shelved: Shelved, reranker: Reranker | None, known: Known
     ) -> None:
         self._store, self._tenant, self._query = store, tenant, query
-        self._shelved, self._reranker, self._known = shelved, reranker, known
+        self._shelved, self._known = shelved, known
+        self._reranker = reranker_of(reranker, tenant)
         self._degraded: list[str] = []
 
     def results(self, started: float) -> Results:
@@ -53,9 +54,16 @@ class Searching:
         if kept and kept.damaged:
             self._degraded.append("rows")
         found = self._found(matches[: query.k])
-        stats = {"chunks": len(self._shelved.hybrid), "milliseconds": round(1000 * (time.monotonic() - started), 3)}
+        stats = self._counts() | {"milliseconds": round(1000 * (time.monotonic() - started), 3)}
         exact = covered == 1 and not {"embedder", "rows"} & set(self._degraded) and not (kept and kept.approximate)
         return Results(found, exact, covered, tuple(self._degraded), stats)
+
+    def _counts(self) -> dict[str, float]:
+        """What there was to search, and of what was read again how much was known already."""
+        counts: dict[str, float] = {"chunks": len(self._shelved.hybrid)}
+        if self._query.rerank and isinstance(self._reranker, Remembering):
+            counts["remembered"] = self._reranker.remembered
+        return counts
 
     def _first(self, among: Collection[str] | None) -> list[Match]:
         """Candidates; by words alone when the embedder is out of reach."""

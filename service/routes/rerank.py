@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -53,8 +54,8 @@ async def rerank(service: Parts, manager: Manager, body: JsonBody) -> Response:
     if library is None:
         raise Unavailable("reranking needs the model worker, and `model` is set to none")
     deadline = asked.deadline_ms / 1000 if asked.deadline_ms else None
-    done = await threaded(service, lambda: library.rerank(asked.query, asked.texts, k=asked.top_n, deadline=deadline))
-    return as_json(_told(asked, done))
+    work = partial(library.rerank, manager.tenant, asked.query, asked.texts, k=asked.top_n, deadline=deadline)
+    return as_json(_told(asked, await threaded(service, work)))
 
 
 def _told(asked: RerankBody, done: RerankReply) -> dict[str, Any]:

@@ -7,11 +7,13 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
+from ctxmem.manager.engine import cache_at
 from ctxmem.retrieval.disk import OnDisk
 from ctxmem.retrieval.tiered import KEPT
 from service import settings
@@ -70,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
 def _documents(asked: argparse.Namespace) -> Documents:
     """The library on the database that the environment names: a URL may have a password, which arguments would show."""
     options = {"embedder": asked.embedder, "cache_dir": asked.cache_dir}
-    return Documents(settings.told("database_url"), **options, disk=_disk(asked))
+    cache = partial(cache_at, settings.told("redis_url"))
+    return Documents(settings.told("database_url"), **options, disk=_disk(asked), cache=cache)
 
 
 def _disk(asked: argparse.Namespace) -> OnDisk | None:

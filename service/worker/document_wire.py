@@ -97,6 +97,7 @@ class EmbedReply(msgspec.Struct):
 class RerankRequest(Asked):
     """Texts to put in order; see `ctxmem.lm.rerank.reranker.Reranker.rank`."""
 
+    tenant: str
     query: str
     texts: list[str]
     k: int | None = None
@@ -112,6 +113,7 @@ class RerankReply(msgspec.Struct):
         scores: of every text, by place; -inf for an empty one.
         relevance: the same on a scale from 0 to 1.
         complete: false when the deadline cut the run short.
+        remembered: texts whose scores were known.
     """
 
     model: str
@@ -119,6 +121,7 @@ class RerankReply(msgspec.Struct):
     scores: tuple[float, ...]
     relevance: tuple[float, ...]
     complete: bool
+    remembered: int = 0
 
 
 class Ingested(msgspec.Struct):

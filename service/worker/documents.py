@@ -19,6 +19,7 @@ import msgspec
 from ctxmem.document import FORGET
 from ctxmem.errors import CtxmemError, InvalidInput, ModelError
 from ctxmem.job import Claim
+from ctxmem.manager.engine import cache_at
 from ctxmem.runner import Handler, Note, Runner
 from service.worker.document_wire import (
     Asked,
@@ -36,7 +37,7 @@ from service.worker.loading import LOADING
 if TYPE_CHECKING:
     from ctxmem.lm.rerank.late import LateReranker
     from ctxmem.lm.rerank.reranker import Reranker
-    from ctxmem.ports import Embedder
+    from ctxmem.ports import Cache, Embedder
     from ctxmem.retrieval.disk import OnDisk
     from ctxmem.retrieval.library import Library
     from ctxmem.stores.sql import SqlStore
@@ -54,6 +55,7 @@ class Documents:
 
     Args:
         database: its URL; None when there is none.
+        cache: opens what is shared with other processes and may be forgotten; of this process's own by default.
         embedder: packaged name, folder or hub id.
         cache_dir: where converted models are kept.
         disk: makes indexes whose vectors are on disk; None to keep all in memory.
@@ -66,8 +68,10 @@ class Documents:
         embedder: str = "minilm",
         cache_dir: Path | None = None,
         disk: OnDisk | None = None,
+        cache: Callable[[], Cache] = lambda: cache_at(None),
     ) -> None:
         self._database, self._name, self._cache_dir, self._disk = database, embedder, cache_dir, disk
+        self._open_cache = cache
         self._opening = threading.Lock()
         self._stop = threading.Event()
         self._jobs: threading.Thread | None = None
@@ -143,11 +147,16 @@ class Documents:
 
         return LateReranker(self._load_reranker)
 
+    @cached_property
+    def cache(self) -> Cache:
+        """What may be forgotten."""
+        return self._open_cache()
+
     def _load_reranker(self) -> Reranker:
         with LOADING:
             from ctxmem.lm.rerank.reranker import Reranker
 
-            return Reranker.load(cache_dir=self._cache_dir)
+            return Reranker.load(cache=self.cache, cache_dir=self._cache_dir)
 
     def _ingest(self, asked: IngestRequest) -> Any:
         self.start()
@@ -175,9 +184,10 @@ class Documents:
         from ctxmem.lm.rerank.shipped import relevance
 
         with self._opening:
-            reranker = self.reranker
+            reranker = self.reranker.of(asked.tenant)
         done = reranker.rank(asked.query, asked.texts, k=asked.k, deadline=asked.deadline)
-        return RerankReply(reranker.name, done.order, done.scores, tuple(map(relevance, done.scores)), done.complete)
+        told = RerankReply(reranker.name, done.order, done.scores, tuple(map(relevance, done.scores)), done.complete)
+        return msgspec.structs.replace(told, remembered=reranker.remembered)
 
     def _reembed_later(self, asked: ReembedRequest) -> str:
         from ctxmem.job import job

@@ -11,6 +11,7 @@ import msgspec
 from ctxmem.errors import InvalidInput, Unavailable
 from ctxmem.retrieval.query import Query, Results
 from ctxmem.retrieval.source import Source
+from service.metrics import Metrics
 from service.worker.channel import Channel
 from service.worker.document_wire import (
     Asked,
@@ -38,9 +39,10 @@ SEARCH = 30.0
 class RemoteLibrary:
     """Documents, by the model worker. Safe for threads."""
 
-    def __init__(self, socket_path: Path | str) -> None:
+    def __init__(self, socket_path: Path | str, metrics: Metrics | None = None) -> None:
         """Name the worker's socket; nothing is opened before the first call."""
         self._channel = Channel(socket_path)
+        self._metrics = metrics
 
     def ingest(self, tenant: str, namespace: str, sources: Sequence[Source], *, later: bool = False) -> Ingested:
         """Put documents in.
@@ -85,7 +87,7 @@ class RemoteLibrary:
         return self._ask("/embed", EmbedRequest(list(texts), query), EmbedReply)
 
     def rerank(
-        self, query: str, texts: Sequence[str], *, k: int | None = None, deadline: float | None = None
+        self, tenant: str, query: str, texts: Sequence[str], *, k: int | None = None, deadline: float | None = None
     ) -> RerankReply:
         """The best k texts in order; past the deadline, in seconds, the best order so far.
 
@@ -93,7 +95,11 @@ class RemoteLibrary:
             InvalidInput: as the reranker.
             Unavailable: the worker is away.
         """
-        return self._ask("/rerank", RerankRequest(query, list(texts), k, deadline), RerankReply)
+        done = self._ask("/rerank", RerankRequest(tenant, query, list(texts), k, deadline), RerankReply)
+        if self._metrics is not None:
+            self._metrics.reranked.labels("cache").inc(done.remembered)
+            self._metrics.reranked.labels("model").inc(len(texts) - done.remembered)
+        return done
 
     def close(self) -> None:
         """Close the connections that are idle."""
@@ -112,19 +118,25 @@ class RemoteLibrary:
 
 
 class RemoteReranker:
-    """Reads query and text together, in the worker. Implements `ctxmem.ports.Reranker`.
+    """Reads query and text together, in the worker. Implements `ctxmem.ports.Remembering`.
 
     Args:
         library: the worker.
+        tenant: whose scores the worker may know already.
     """
 
-    def __init__(self, library: RemoteLibrary) -> None:
-        self._library = library
+    def __init__(self, library: RemoteLibrary, tenant: str = "default") -> None:
+        self.remembered = 0
+        self._library, self._tenant = library, tenant
 
     @property
     def name(self) -> str:
         """Fingerprint of the worker's reranker."""
-        return self._library.rerank("name", []).model
+        return self._library.rerank(self._tenant, "name", []).model
+
+    def of(self, tenant: str) -> RemoteReranker:
+        """The same for a tenant."""
+        return RemoteReranker(self._library, tenant)
 
     def score(self, query: str, texts: Sequence[str], *, deadline: float | None = None) -> list[float]:
         """One score per text, higher is better.
@@ -132,7 +144,8 @@ class RemoteReranker:
         Raises:
             Unavailable: the worker is away, or the deadline passed.
         """
-        done = self._library.rerank(query, texts, deadline=deadline)
+        done = self._library.rerank(self._tenant, query, texts, deadline=deadline)
+        self.remembered += done.remembered
         if not done.complete:
             raise Unavailable(f"reranking {len(texts)} texts takes longer than its deadline of {deadline} s")
         return list(done.scores)

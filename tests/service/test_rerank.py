@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cohere
 import pytest
 
+from ctxmem.stores.valkey import EmbeddedValkey
 from service.settings import Settings
 from tests.service.conftest import Gateway
 from tests.service.worker_process import Work, beside_worker
@@ -18,9 +20,14 @@ TEXTS = ["Bread is made of flour.", "Hamlet is a play by William Shakespeare.", 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Work]]:
-    """A gateway and its worker."""
-    with beside_worker(Settings(data_dir=tmp_path_factory.mktemp("rerank"), port=0)) as running:
-        yield running
+    """A gateway, its worker, and the cache that they share."""
+    with TemporaryDirectory(prefix="ctxmem-") as folder:
+        valkey = EmbeddedValkey(folder)
+        valkey.start()
+        settings = Settings(data_dir=tmp_path_factory.mktemp("rerank"), port=0, redis_url=valkey.url)
+        with beside_worker(settings) as running:
+            yield running
+        valkey.kill()
 
 
 @pytest.fixture
@@ -47,6 +54,38 @@ def test_what_answers_comes_first(ctx: Gateway) -> None:
     assert (places(told)[0], places(told)[-1], scores[-1]) == (1, 2, 0.0)
     assert 0.5 < scores[0] < 1 and "document" not in told["results"][0]
     assert told["meta"]["complete"] is True
+
+
+def reranked(ctx: Gateway) -> dict[str, float]:
+    """Texts put in order so far, by where their scores came from."""
+    told = ctx.get("/metrics").body.decode().splitlines()
+    lines = [line.split() for line in told if line.startswith("ctxmem_reranked_total")]
+    return {name.split('"')[1]: float(value) for name, value in lines}
+
+
+def test_what_was_scored_is_remembered(both: tuple[Gateway, Work], ctx: Gateway) -> None:
+    """By the cache that outlives the worker; byte for byte, and for its tenant alone."""
+    first = asked(ctx)["results"]
+    before = reranked(ctx)
+    assert asked(ctx)["results"] == first
+    both[1].kill()
+    both[1].start()
+    assert asked(ctx)["results"] == first
+    after = reranked(ctx)
+    assert after["cache"] - before.get("cache", 0) == 6 and after["model"] - before["model"] == 2  # the empty one
+    assert asked(Gateway(ctx.port, ctx.app))["results"] == first
+    assert reranked(ctx)["model"] - after["model"] == 4
+
+
+def test_a_search_says_how_much_was_remembered(ctx: Gateway) -> None:
+    """`POST /v1/rerank` with a passage's words spares the search its reading."""
+    rows = [{"id": str(place), "text": text} for place, text in enumerate(TEXTS) if text]
+    assert ctx.post("/v1/documents", {"documents": rows}).status == 200
+    asked(ctx, documents=TEXTS[:2])
+    body = {"query": QUERY, "rerank": True}
+    one, two = (ctx.post("/v1/documents/search", body).json for _ in range(2))
+    assert (one["stats"]["remembered"], two["stats"]["remembered"]) == (2, 3)
+    assert one["results"] == two["results"]
 
 
 def test_as_many_as_are_wanted_with_their_texts(ctx: Gateway) -> None:

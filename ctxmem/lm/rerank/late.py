@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ctxmem.lm.rerank.reranker import Ranking, Reranker
+    from ctxmem.ports import Cache
 
 
-def shipped(cache_dir: Path | None = None) -> LateReranker:
-    """The shipped reranker; `cache_dir` is where converted models are kept."""
+def shipped(cache_dir: Path | None = None, cache: Cache | None = None) -> LateReranker:
+    """The shipped reranker; `cache_dir` is where converted models are kept, `cache` where scores are."""
 
     def load() -> Reranker:
         from ctxmem.lm.rerank.reranker import Reranker
 
-        return Reranker.load(cache_dir=cache_dir)
+        return Reranker.load(cache=cache, cache_dir=cache_dir)
 
     return LateReranker(load)
 
 
 class LateReranker:
-    """Stands for a reranker until somebody asks it. Safe for threads. Implements `ctxmem.ports.Reranker`.
+    """Stands for a reranker until somebody asks it. Safe for threads. Implements `ctxmem.ports.Remembering`.
 
     Args:
         load: makes the reranker, once.
@@ -43,6 +44,16 @@ class LateReranker:
         """
         with self._lock:
             return self._loaded
+
+    @property
+    def remembered(self) -> int:
+        """Texts whose scores came from the cache."""
+        with self._lock:
+            return self._loaded.remembered if "_loaded" in vars(self) else 0
+
+    def of(self, tenant: str) -> LateReranker:
+        """The same for a tenant; loaded by the first use of any."""
+        return LateReranker(lambda: self.loaded.of(tenant))
 
     @property
     def name(self) -> str:
