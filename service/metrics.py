@@ -21,6 +21,7 @@ class Metrics:
         inflight: requests being served.
         disconnects: clients that left before their answer's end.
         upstream_errors: upstream failures by code.
+        searches: searches of documents, by where their finds came from: `index` or `cache`.
         reranked: texts put in order by the model worker, by where their scores came from: `model` or `cache`.
     """
 
@@ -43,6 +44,7 @@ class Metrics:
         self.inflight = Gauge("ctxmem_inflight", "Requests being served.", registry=registry)
         self.disconnects = Counter("ctxmem_client_disconnect", "Clients that left early.", registry=registry)
         self.upstream_errors = Counter("ctxmem_upstream_errors", "Upstream failures.", ["code"], registry=registry)
+        self.searches = Counter("ctxmem_searches", "Searches of documents.", ["by"], registry=registry)
         self.reranked = Counter("ctxmem_reranked", "Texts put in order.", ["by"], registry=registry)
 
     def exposition(self) -> bytes:

@@ -84,6 +84,10 @@ class Ticket(Protocol):
         """Look ahead from this (dimensions,) vector, too; returns how much that adds."""
         ...
 
+    def cancel(self) -> None:
+        """End it; no search comes."""
+        ...
+
 
 @runtime_checkable
 class Lookahead(Protocol):

@@ -43,7 +43,7 @@ class Hybrid:
         if not 0 <= dense <= 1:
             raise InvalidInput(f"the weight of the vectors must be between 0 and 1, got {dense}", param="dense")
         self._embedder = embedder
-        self._weight = dense
+        self.weight = dense
         self._index = index
         self._words = WordIndex()
         self._lock = threading.RLock()
@@ -163,7 +163,7 @@ class Hybrid:
             near = self._vectors.search(asked, depth, among=among)
             said = [self._words.search(query, depth, among=among) for query in queries]
             sides = zip(queries, asked, near, said, strict=True)
-            return [weighted(self._scored(*side), (self._weight, 1 - self._weight), k) for side in sides]
+            return [weighted(self._scored(*side), (self.weight, 1 - self.weight), k) for side in sides]
 
     def _scored(
         self, query: str, asked: NDArray[np.float32], by_vectors: Sequence[Match], by_words: Sequence[Match]

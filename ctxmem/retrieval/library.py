@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from ctxmem.document import Document, Filter
 from ctxmem.errors import Conflict, InvalidInput
 from ctxmem.job import Job, job
-from ctxmem.ports import DocumentStore, Embedder, Index, Reranker
+from ctxmem.ports import Cache, DocumentStore, Embedder, Index, Reranker
 from ctxmem.ports.index import paired
 from ctxmem.retrieval.ahead import EXPECT, Ahead
 from ctxmem.retrieval.fuse import DENSE
+from ctxmem.retrieval.kept import KeptPlaces
 from ctxmem.retrieval.query import Found, Query, Results
 from ctxmem.retrieval.search import Searching
 from ctxmem.retrieval.shelved import Shelved
@@ -74,6 +75,7 @@ class Library:
         reranker: reads the best candidates again; None when there is none.
         dense: weight of the vectors against the words.
         indexes: makes the index of a namespace, given tenant, namespace and embedder; a flat one by default.
+        cache: where it is kept what was found where, for those who ask the same again; nowhere by default.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Library:
         *,
         dense: float = DENSE,
         indexes: Callable[[str, str, Embedder], Index] | None = None,
+        cache: Cache | None = None,
     ) -> None:
         self.store = store
         self.embedder = embedder
@@ -93,6 +96,7 @@ class Library:
         self._held: OrderedDict[tuple[str, str], Shelved] = OrderedDict()
         self._lock = threading.Lock()
         self._ahead = Ahead(embedder)
+        self._kept = KeptPlaces(cache)
 
     def ingest(
         self,
@@ -190,7 +194,8 @@ class Library:
         if query.mode != "words":
             self._refuse_other(query.namespace, shelf.fingerprint)
         known = self._ahead.vectors(query)
-        return Searching(self.store, tenant, query, shelved, self._reranker, known).results(started)
+        searching = Searching(self.store, tenant, query, shelved, self._reranker, known)
+        return searching.results(self._kept.of(tenant, searching.name, searching.places), started)
 
     def prefetch(
         self, tenant: str, namespace: str, text: str = "", written: str | None = None, *, expect: float = EXPECT

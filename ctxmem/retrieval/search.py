@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ctxmem.errors import ModelError, Unavailable
 from ctxmem.ports import DocumentStore, Match, Remembering, Reranker, reranker_of
 from ctxmem.retrieval.fuse import diverse, weighted
+from ctxmem.retrieval.kept import Places, name
 from ctxmem.retrieval.query import Found, Mode, Query, Results
 from ctxmem.retrieval.shelved import Shelved
 
@@ -37,8 +38,16 @@ class Searching:
         self._reranker = reranker_of(reranker, tenant)
         self._degraded: list[str] = []
 
-    def results(self, started: float) -> Results:
-        """Do it; `started` is on the monotonic clock, in seconds."""
+    def name(self) -> str:
+        """Of all that decides what is found; see `ctxmem.retrieval.kept`."""
+        reader = self._reranker if self._query.rerank else None
+        try:
+            return name(self._query, self._shelved.mark(), reader.name if reader is not None else "")
+        except (Unavailable, ModelError):
+            return name(self._query, self._shelved.mark(), "away")  # as the search will find, too
+
+    def places(self) -> Places:
+        """Do it; what is found is not in words yet."""
         query = self._query
         among = self._shelved.among(query.filter)
         matches = self._first(among)
@@ -53,10 +62,16 @@ class Searching:
         kept = self._shelved.hybrid.keeping if query.mode != "words" else None
         if kept and kept.damaged:
             self._degraded.append("rows")
-        found = self._found(matches[: query.k])
-        stats = self._counts() | {"milliseconds": round(1000 * (time.monotonic() - started), 3)}
         exact = covered == 1 and not {"embedder", "rows"} & set(self._degraded) and not (kept and kept.approximate)
-        return Results(found, exact, covered, tuple(self._degraded), stats)
+        return Places(list(matches[: query.k]), exact, covered, tuple(self._degraded), self._counts())
+
+    def results(self, places: Places, started: float) -> Results:
+        """What is at the places, in words; `started` is on the monotonic clock, in seconds."""
+        if "cached" in places.counts:
+            self._shelved.forgo(self._query.text)
+        found = self._found(places.matches)
+        stats = places.counts | {"milliseconds": round(1000 * (time.monotonic() - started), 3)}
+        return Results(found, places.exact, places.coverage, places.degraded, stats)
 
     def _counts(self) -> dict[str, float]:
         """What there was to search, and of what was read again how much was known already."""

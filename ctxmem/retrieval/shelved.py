@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Collection
 from contextlib import nullcontext
+from hashlib import sha256
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -44,6 +45,7 @@ class Shelved:
         self._embedder = embedder
         self._outline: dict[str, tuple[str, str]] = {}
         self._version = 0
+        self._digest = -1, ""
         self._lock = threading.Lock()
         self._feeding = threading.Lock()
         self._writing = threading.Lock()  # to the disk; searches do not wait for it
@@ -65,6 +67,27 @@ class Shelved:
                 self._version = shelf.version
             self._repair(shelf)
             return shelf
+
+    def mark(self) -> str:
+        """Hash of what decides about a search beside its query: what is in here, by which models, how it is searched.
+
+        The version alone would not do: it begins anew in another database, or goes back with one that was restored.
+        """
+        with self._lock:
+            if self._digest[0] != self._version:
+                rows = sorted(f"{id} {document!r} {made!r}" for id, (document, made) in self._outline.items())
+                self._digest = self._version, sha256("\n".join(rows).encode()).hexdigest()
+            model = self._embedder.name if self._embedder else ""
+            kept = self.hybrid.keeping
+            how = self.hybrid.weight, bool(kept and kept.approximate)
+            return repr((*self._digest, model, *how))
+
+    def forgo(self, text: str) -> None:
+        """No search comes that a lookahead for this question is under way for."""
+        with self._feeding:
+            ticket = self._tickets.get(text)
+        if ticket is not None:
+            ticket.cancel()
 
     def look_ahead(self, text: str, vector: NDArray[np.float32], *, expect: float, written: str | None) -> None:
         """Get ready for a search near a (dimensions,) vector.

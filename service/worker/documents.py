@@ -138,7 +138,7 @@ class Documents:
     def _library(self) -> Library:
         from ctxmem.retrieval.library import Library
 
-        return Library(self.store.documents, self.embedder, self.reranker, indexes=self._disk)
+        return Library(self.store.documents, self.embedder, self.reranker, indexes=self._disk, cache=self.cache)
 
     @cached_property
     def reranker(self) -> LateReranker:

@@ -64,7 +64,10 @@ class RemoteLibrary:
             Conflict: as the library.
             Unavailable: the worker is away or too slow.
         """
-        return self._ask("/documents/search", SearchRequest(tenant, query), Results, timeout=timeout)
+        found = self._ask("/documents/search", SearchRequest(tenant, query), Results, timeout=timeout)
+        if self._metrics is not None:
+            self._metrics.searches.labels("cache" if "cached" in found.stats else "index").inc()
+        return found
 
     def prefetch(self, tenant: str, namespace: str, text: str = "", written: str | None = None) -> str:
         """Have the worker get ready for a search, from what has been written of its text, too; returns at once.

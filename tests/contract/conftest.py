@@ -6,13 +6,19 @@ import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from ctxmem.ids import new_id
+from ctxmem.ports import Cache
 from ctxmem.records import Batch, Branch, Event, LedgerEntry, RequestRecord, Session
+from ctxmem.stores.memory import MemoryCache
+from ctxmem.stores.redis import RedisCache
 from ctxmem.stores.sql import SqlStore
+from ctxmem.stores.valkey import EmbeddedValkey
 from tests.contract.servers import PostgresServer, find_initdb
 
 
@@ -121,3 +127,24 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def log(store: SqlStore) -> Log:
     """A tenant's empty log."""
     return Log(store, new_id("tenant"))
+
+
+@pytest.fixture
+def valkey() -> Iterator[EmbeddedValkey]:
+    """A running server."""
+    with TemporaryDirectory(prefix="ctxmem-") as folder:
+        server = EmbeddedValkey(Path(folder))
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def cache(request: pytest.FixtureRequest) -> Iterator[Cache]:
+    """Both caches, empty."""
+    if request.param == "memory":
+        yield MemoryCache()
+        return
+    shared = RedisCache(request.getfixturevalue("valkey").url)
+    yield shared
+    shared.close()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Sequence
 
 import pytest
 
@@ -25,25 +23,6 @@ TEXTS = ["Bread is made of flour.", "Hamlet is a play by William Shakespeare.", 
 def plain() -> Reranker:
     """The shipped reranker, which remembers nothing."""
     return Reranker.load()
-
-
-@pytest.fixture
-def valkey() -> Iterator[EmbeddedValkey]:
-    with TemporaryDirectory(prefix="ctxmem-") as folder:
-        server = EmbeddedValkey(Path(folder))
-        server.start()
-        yield server
-        server.kill()
-
-
-@pytest.fixture(params=["memory", "redis"])
-def cache(request: pytest.FixtureRequest) -> Iterator[Cache]:
-    if request.param == "memory":
-        yield MemoryCache()
-        return
-    shared = RedisCache(request.getfixturevalue("valkey").url)
-    yield shared
-    shared.close()
 
 
 def with_cache(plain: Reranker, cache: Cache) -> Reranker:

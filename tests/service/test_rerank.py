@@ -83,9 +83,14 @@ def test_a_search_says_how_much_was_remembered(ctx: Gateway) -> None:
     assert ctx.post("/v1/documents", {"documents": rows}).status == 200
     asked(ctx, documents=TEXTS[:2])
     body = {"query": QUERY, "rerank": True}
-    one, two = (ctx.post("/v1/documents/search", body).json for _ in range(2))
-    assert (one["stats"]["remembered"], two["stats"]["remembered"]) == (2, 3)
-    assert one["results"] == two["results"]
+    one = ctx.post("/v1/documents/search", body).json
+    two = ctx.post("/v1/documents/search", body | {"top_k": 9}).json
+    three = ctx.post("/v1/documents/search", body).json
+    assert (one["stats"]["remembered"], two["stats"]["remembered"], three["stats"]["cached"]) == (2, 3, 1)
+    assert one["results"] == two["results"] == three["results"]
+    assert ctx.post("/v1/documents", {"documents": [{"id": "new", "text": "Hamlet again."}]}).status == 200
+    four = ctx.post("/v1/documents/search", body).json
+    assert "cached" not in four["stats"] and "new" in [one["document_id"] for one in four["results"]]
 
 
 def test_as_many_as_are_wanted_with_their_texts(ctx: Gateway) -> None:
