@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
 import re
 from collections import Counter
@@ -16,11 +17,12 @@ import torch
 from scipy.sparse import csr_matrix
 from transformers import AutoModel
 
+from bench.rerank_chats import CHATS
 from bench.rerank_sets import RankingSet, lines, load
 from ctxmem import models
 from ctxmem.lm.text import Tokenizer
 
-TRAINED_ON = ("nq", "hotpotqa", "squad", "scifact")
+TRAINED_ON = ("nq", "hotpotqa", "squad", "scifact", *CHATS)
 K1, B = 0.9, 0.4
 
 
@@ -142,7 +144,7 @@ def cloze_rows(root: Path, count: int, seed: int) -> list[dict[str, object]]:
         cut = re.split(r"(?<=[.!?])\s+", rows[place]["text"])
         query = rng.choice([one for one in cut if 5 < len(one.split()) < 40] or cut)
         rest = texts[place].replace(query, " ")
-        best = np.argsort(-ranked.scores(query))[:16]
+        best = np.argsort(-ranked.scores(query))[:30]
         wrong = [texts[one] for one in best if one != place]
         made.append({"set": "wiki2", "query": query, "positives": [rest], "negatives": wrong})
     return made
@@ -150,23 +152,21 @@ def cloze_rows(root: Path, count: int, seed: int) -> list[dict[str, object]]:
 
 def main() -> None:
     """Write `train.jsonl` and `dev.jsonl` for `ctxmem train reranker`."""
-    import os
-
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(chosen.threads)
-    encoder = BiEncoder(chosen.folder)
+    root, encoder = Path(os.environ["CTXMEM_DATA"]), BiEncoder(chosen.folder)
     made: dict[str, list[dict[str, object]]] = {"train": [], "dev": []}
     for name in TRAINED_ON:
-        data = load(name)
+        data = CHATS[name](root) if name in CHATS else load(name)
         stage = FirstStage(data, encoder)
         for split, rows in made.items():
             rows += training_rows(data, stage, split)
         print(name, {split: len(rows) for split, rows in made.items()}, flush=True)
-    made["train"] += cloze_rows(Path(os.environ["CTXMEM_DATA"]), 1000, 7)
+    made["train"] += cloze_rows(root, 2500, 7)
     for split, rows in made.items():
         (chosen.folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -26,6 +26,7 @@ class RankingSet:
         queries: text by query id.
         gold: by query id, grade by document id; above 0 is relevant.
         pool: by query id, the only documents that may be ranked; all of them when a query is absent.
+        titles: by document id, of those that have one.
     """
 
     name: str
@@ -33,11 +34,16 @@ class RankingSet:
     queries: dict[str, str]
     gold: dict[str, dict[str, float]]
     pool: dict[str, list[str]] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
 
     def part(self, split: str) -> RankingSet:
         """The queries of one split: 65 % `train`, 10 % `dev`, 25 % `test`, by a hash of the id."""
         kept = {key: text for key, text in self.queries.items() if split_of(self.name, key) == split}
-        return RankingSet(self.name, self.docs, kept, {key: self.gold[key] for key in kept}, self.pool)
+        return self.asking(kept)
+
+    def asking(self, queries: dict[str, str]) -> RankingSet:
+        """The same documents under these of its queries."""
+        return replace(self, queries=queries, gold={key: self.gold[key] for key in queries})
 
 
 def split_of(name: str, key: str) -> str:
@@ -61,41 +67,42 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _corpus(path: Path) -> dict[str, str]:
-    return {row["_id"]: f"{row.get('title', '')}. {row['text']}".lstrip(". ") for row in lines(path)}
+def _corpus(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Documents with their titles in front, and the titles."""
+    rows = {row["_id"]: row for row in lines(path)}
+    titles = {key: row.get("title", "") for key, row in rows.items()}
+    return {key: f"{titles[key]}. {row['text']}".lstrip(". ") for key, row in rows.items()}, titles
 
 
 def nq(root: Path) -> RankingSet:
-    docs = _corpus(root / "nq/shared/corpus.jsonl")
+    docs, titles = _corpus(root / "nq/shared/corpus.jsonl")
     rows = [row for row in lines(root / "nq/open/nq_open.jsonl") if row["gold"] in docs]
     queries = {row["_id"]: row["question"] for row in rows}
-    return RankingSet("nq", docs, queries, {row["_id"]: {row["gold"]: 1.0} for row in rows})
+    return RankingSet("nq", docs, queries, {row["_id"]: {row["gold"]: 1.0} for row in rows}, titles=titles)
 
 
 def hotpotqa(root: Path) -> RankingSet:
-    docs: dict[str, str] = {
-        row["_id"]: f"{row['title']}. {row['text']}" for row in lines(root / "hotpotqa/shared/corpus.jsonl")
-    }
+    docs, titles = _corpus(root / "hotpotqa/shared/corpus.jsonl")
     queries, gold = {}, {}
-    by_title = {row["title"]: row["_id"] for row in lines(root / "hotpotqa/shared/corpus.jsonl")}
+    by_title = {title: key for key, title in titles.items()}
     for part, file in (("train", "hotpot_train100.jsonl"), ("dev", "hotpot_dev_reflexion.jsonl")):
         for row in lines(root / "hotpotqa/open" / file):
             found = {by_title[title]: 1.0 for title, _ in row["supporting_facts"] if title in by_title}
             if found:
                 queries[f"{part}:{row['_id']}"] = row["question"]
                 gold[f"{part}:{row['_id']}"] = found
-    return RankingSet("hotpotqa", docs, queries, gold)
+    return RankingSet("hotpotqa", docs, queries, gold, titles=titles)
 
 
 def musique(root: Path) -> RankingSet:
-    docs, queries, gold = _corpus(root / "musique/shared/corpus.jsonl"), {}, {}
+    (docs, titles), queries, gold = _corpus(root / "musique/shared/corpus.jsonl"), {}, {}
     place = {text: key for key, text in docs.items()}
     for row in lines(root / "musique/open/musique_open.jsonl"):
         texts = [f"{one['title']}. {one['paragraph_text']}" for one in row["paragraphs"] if one["is_supporting"]]
         found = {place[text]: 1.0 for text in texts if text in place}
         if found:
             queries[row["id"]], gold[row["id"]] = row["question"], found
-    return RankingSet("musique", docs, queries, gold)
+    return RankingSet("musique", docs, queries, gold, titles=titles)
 
 
 def squad(root: Path) -> RankingSet:
@@ -117,7 +124,8 @@ def scifact(root: Path) -> RankingSet:
     queries = {
         row["_id"]: row["text"] for row in lines(root / "scifact/open/queries_train.jsonl") if row["_id"] in gold
     }
-    return RankingSet("scifact", _corpus(root / "scifact/shared/corpus.jsonl.gz"), queries, gold)
+    docs, titles = _corpus(root / "scifact/shared/corpus.jsonl.gz")
+    return RankingSet("scifact", docs, queries, gold, titles=titles)
 
 
 def cranfield(root: Path) -> RankingSet:

@@ -29,6 +29,7 @@ from ctxmem.lm.encoder import embedder_named
 from ctxmem.ports import Embedder, Reranker
 from ctxmem.retrieval.fuse import weighted
 from ctxmem.retrieval.hybrid import Hybrid
+from ctxmem.retrieval.links import followed, names
 from ctxmem.retrieval.search import READ_AGAIN, RERANKED
 
 TABLE = ("scifact", "cranfield", "hotpotqa", "musique", "nq", "locomo")
@@ -124,13 +125,17 @@ class Stage:
         shelf._weight = dense
         return self.rank(key, "hybrid")
 
-    def again(self, key: str, reranker: Reranker, weight: float = RERANKED) -> list[str]:
-        """The hybrid's best, read again."""
+    def again(self, key: str, reranker: Reranker | None, weight: float = RERANKED, *, links: bool = True) -> list[str]:
+        """The hybrid's best, read again by the reranker if there is one, and with the names they say followed."""
         shelf, query = self.shelves[self.pool(key)], self.data.queries[key]
         found = shelf.search(query, READ_AGAIN, vector=self.asked[key])
-        read = reranker.score(query, [self.data.docs[match.id] for match in found])
-        sides = dict(zip([m.id for m in found], read, strict=True)), {match.id: match.score for match in found}
-        return [match.id for match in weighted(sides, (weight, 1 - weight), DEPTH)]
+        texts = {match.id: self.data.docs[match.id] for match in found}
+        if reranker is not None:
+            read = dict(zip(texts, reranker.score(query, list(texts.values())), strict=True))
+            found = weighted((read, {match.id: match.score for match in found}), (weight, 1 - weight), DEPTH)
+        if links:
+            found = followed(found, texts, {id: names(self.data.titles.get(id, "")) for id in texts})
+        return [match.id for match in found]
 
 
 def plain(stage: Stage, texts: Callable[[Sequence[str]], Any]) -> Rank:
@@ -170,8 +175,7 @@ def chosen(name: str, split: str | None, most: int) -> RankingSet:
     data = load(name)
     part = data if split is None else data.part(split)
     keys = list(part.queries)[:: max(1, -(-len(part.queries) // most))]
-    queries = {key: part.queries[key] for key in keys}
-    return RankingSet(name, data.docs, queries, {key: data.gold[key] for key in keys}, data.pool)
+    return data.asking({key: part.queries[key] for key in keys})
 
 
 def metrics(stage: Stage) -> dict[str, Metric]:
@@ -200,7 +204,9 @@ def systems(
         yield "FAISS + sentence-transformers", plain(stage, texts)
     for name, mode in (("BM25", "words"), ("dense", "dense"), ("hybrid", "hybrid")):
         yield name, partial(stage.rank, mode=mode)
+    yield "hybrid + links", partial(stage.again, reranker=None)
     if rerank is not None:
+        yield "hybrid + reranker", partial(stage.again, reranker=rerank, links=False)
         yield "hybrid + rerank", partial(stage.again, reranker=rerank)
 
 

@@ -9,10 +9,12 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
+from ctxmem.document import Chunk
 from ctxmem.errors import ModelError, Unavailable
 from ctxmem.ports import DocumentStore, Match, Remembering, Reranker, reranker_of
 from ctxmem.retrieval.fuse import diverse, weighted
 from ctxmem.retrieval.kept import Places, name
+from ctxmem.retrieval.links import followed, names
 from ctxmem.retrieval.query import Found, Mode, Query, Results
 from ctxmem.retrieval.shelved import Shelved
 
@@ -51,9 +53,8 @@ class Searching:
         query = self._query
         among = self._shelved.among(query.filter)
         matches = self._first(among)
-        texts = self._texts(matches) if query.rerank else {}
         if query.rerank:
-            matches = self._again(matches, texts)
+            matches = self._again(matches)
         if query.mmr is not None:
             matches = diverse(matches, query.k, alike=self._shelved.hybrid.likeness, relevance=query.mmr)
         covered = 1.0 if query.mode == "words" else self._shelved.covered(among)
@@ -100,30 +101,32 @@ class Searching:
             return sides[0]
         return weighted([{m.id: m.score for m in side} for side in sides], [1.0] * len(sides), depth)
 
-    def _texts(self, matches: Sequence[Match]) -> dict[str, str]:
+    def _chunks(self, matches: Sequence[Match]) -> dict[str, Chunk]:
         chunks = self._store.chunks(self._tenant, self._query.namespace, [match.id for match in matches])
-        return {chunk.id: chunk.searched for chunk in chunks}
+        return {chunk.id: chunk for chunk in chunks}
 
-    def _again(self, matches: Sequence[Match], texts: dict[str, str]) -> list[Match]:
-        """The candidates by both stages' scores; in the first stage's order when there is no reranker in time."""
-        first = {match.id: match.score for match in matches if match.id in texts}
+    def _again(self, matches: Sequence[Match]) -> list[Match]:
+        """The candidates by both stages' scores and the names they say; as they are with no reranker in time."""
+        chunks = self._chunks(matches)
+        first = {match.id: match.score for match in matches if match.id in chunks}
         if self._reranker is None:
             self._degraded.append("reranker")
             return list(matches)
         try:
-            said = [texts[id] for id in first]
+            said = [chunks[id].searched for id in first]
             scores = self._reranker.score(self._query.text, said, deadline=self._query.deadline) if said else []
         except (Unavailable, ModelError):
             self._degraded.append("reranker")
             return list(matches)
         lowest = min((score for score in scores if isfinite(score)), default=0.0)
         again = {id: score if isfinite(score) else lowest for id, score in zip(first, scores, strict=True)}
-        return weighted((again, first), (RERANKED, 1 - RERANKED), len(first))
+        fused = weighted((again, first), (RERANKED, 1 - RERANKED), len(first))
+        texts = {id: chunk.text for id, chunk in chunks.items()}
+        return followed(fused, texts, {id: names(chunk.lead) for id, chunk in chunks.items()})
 
     def _found(self, matches: Sequence[Match]) -> tuple[Found, ...]:
         """What was found, in words; a chunk that was deleted meanwhile is left out."""
-        namespace = self._query.namespace
-        chunks = {c.id: c for c in self._store.chunks(self._tenant, namespace, [match.id for match in matches])}
+        namespace, chunks = self._query.namespace, self._chunks(matches)
         documents = list(dict.fromkeys(chunk.document_id for chunk in chunks.values()))
         heads = self._store.documents(self._tenant, namespace, documents)
         return tuple(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -16,7 +16,7 @@ from ctxmem.retrieval.chunk import chunked
 from ctxmem.retrieval.parse import parse
 
 _LONGEST_ID = 512
-_READER = "1"
+_READER = "2"
 """Changes when the same content would be cut in another way."""
 
 
@@ -85,7 +85,7 @@ class Source:
             metadata=dict(self.metadata),
             at=time.time() if self.at is None else self.at,
         )
-        return document, chunked(document.id, parsed)
+        return document, chunked(document.id, replace(parsed, title=document.title))
 
 
 def checked(sources: Sequence[Source]) -> None:
