@@ -105,6 +105,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         embedder: model that makes the vectors of documents: packaged name, hub id or path.
         vectors_in_memory: vectors of a namespace of documents up to which they are held in memory; of more, most are in
             `data_dir`.
+        vectors_device: torch device, such as `cuda`, where clusters of those that lookahead brings in are held and
+            scored; empty for none.
+        vectors_device_bytes: bytes of vectors held there at most.
         state_model: model of an upstream that writes states after answers under the policy `mem1`; empty to have them
             extracted at the epoch, without a model.
         deadline_ms: milliseconds that shortening what has arrived may take; an epoch may take ten times that.
@@ -128,6 +131,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     adapter: str = ""
     embedder: str = "minilm"
     vectors_in_memory: Count = KEPT
+    vectors_device: str = ""
+    vectors_device_bytes: Count = 512 * 2**20
     state_model: str = ""
     deadline_ms: Count = 150
     max_body_bytes: Count = 32 * 2**20

@@ -198,6 +198,8 @@ def _worker(settings: Settings, redis_url: str) -> Child:
     argv += ["--model", settings.model, "--cache-dir", str(settings.cache_dir)]
     argv += ["--adapter", settings.adapter, "--embedder", settings.embedder]
     argv += ["--vectors", str(settings.data_dir / "vectors"), "--vectors-in-memory", str(settings.vectors_in_memory)]
+    argv += ["--vectors-device", settings.vectors_device]
+    argv += ["--vectors-device-bytes", str(settings.vectors_device_bytes)]
     told = environment({"database_url": settings.database_url, "redis_url": redis_url})
     return Child("model worker", argv, environment=told, grace=WORKER_GRACE)
 

@@ -4,7 +4,7 @@ from ctxmem.ports.cache import Cache
 from ctxmem.ports.checkpoints import Checkpoints
 from ctxmem.ports.documents import DocumentStore
 from ctxmem.ports.folders import Change, Folder, Folders
-from ctxmem.ports.index import Index, Keeping, Lookahead, Match
+from ctxmem.ports.index import HotTier, Index, Keeping, Lookahead, Match
 from ctxmem.ports.jobs import Jobs
 from ctxmem.ports.memories import MemoryStore
 from ctxmem.ports.models import (
@@ -33,6 +33,7 @@ __all__ = [
     "Embedder",
     "Folder",
     "Folders",
+    "HotTier",
     "Index",
     "Jobs",
     "Keeping",

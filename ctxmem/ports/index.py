@@ -89,6 +89,66 @@ class Ticket(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a `HotTier` knows of one search.
+
+    Attributes:
+        rows: of the best `k` vectors and all that score as the last of them, in the clusters that it holds.
+        scores: theirs.
+        left: clusters that it does not hold.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    left: NDArray[np.int64]
+
+
+class HotTier(Protocol):
+    """Holds the vectors of some clusters where they are scored fast, such as a GPU. Safe for threads.
+
+    Clusters are an owner's, which is known by its identity and referred to weakly: they go with it.
+    """
+
+    def hold(self, owner: object, number: int, start: int, vectors: NDArray[np.float32]) -> bool:
+        """Hold a cluster; whether there is room, for which others may have to go.
+
+        Args:
+            owner: whose.
+            number: the cluster.
+            start: its first row.
+            vectors: (rows, dimensions) all of them.
+        """
+        ...
+
+    def held(self, owner: object) -> frozenset[int]:
+        """The clusters of an owner that are held."""
+        ...
+
+    def search(
+        self,
+        owner: object,
+        queries: NDArray[np.float32],
+        k: int,
+        lists: Sequence[NDArray[np.int64]],
+        allowed: NDArray[np.bool_] | None,
+    ) -> list[Held]:
+        """For each of (queries, dimensions) vectors the best in those of its clusters that are held, and in no others.
+
+        Args:
+            owner: whose.
+            queries: what is looked for.
+            k: most finds wanted.
+            lists: for each query its clusters.
+            allowed: (rows of the owner,) whether each may be found; None for all.
+        """
+        ...
+
+    def drop(self, owner: object) -> None:
+        """Hold nothing of an owner any more."""
+        ...
+
+
 @runtime_checkable
 class Lookahead(Protocol):
     """An index that can get ready for a search before its query is known."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctxmem.ports import Embedder
+from ctxmem.ports import Embedder, HotTier
 from ctxmem.retrieval.tiered import KEPT
 
 if TYPE_CHECKING:
@@ -30,20 +30,23 @@ class OnDisk:
         root: the folder; tenants and namespaces have theirs in it, named by hashes.
         kept: vectors of a namespace up to which it stays in memory.
         probed: clusters that a search looks into.
+        hot: where clusters that lookahead brings in are held and scored, for all namespaces together.
     """
 
     root: Path
     kept: int = KEPT
     probed: int = PROBED
+    hot: HotTier | None = None
 
     def __call__(self, tenant: str, namespace: str, embedder: Embedder) -> TieredIndex:
         """The index of a namespace; empty, whatever is on disk: each vector is there once it is added again."""
         from ctxmem.retrieval.tiered.index import TieredIndex  # faiss is loaded with the first namespace
 
         folder = self.folder(tenant, namespace)
-        return TieredIndex(
-            folder, embedder.name, embedder.dimensions, probed=self.probed, trusted=False, kept=self.kept
-        )
+        options = {"probed": self.probed, "kept": self.kept}
+        made = TieredIndex(folder, embedder.name, embedder.dimensions, trusted=False, **options)
+        made.hot = self.hot
+        return made
 
     def folder(self, tenant: str, namespace: str) -> Path:
         """Where a namespace's vectors are, once there are enough of them."""

@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--embedder", default="minilm", help="packaged name, folder or hub id")
     parser.add_argument("--vectors", type=Path, default=None, help="folder of vectors; without one all are in memory")
     parser.add_argument("--vectors-in-memory", type=int, default=KEPT, help="of a namespace, before most go there")
+    parser.add_argument("--vectors-device", default="", help="torch device that holds some of them; empty for none")
+    parser.add_argument("--vectors-device-bytes", type=int, default=512 * 2**20, help="of vectors on it, at most")
     return parser
 
 
@@ -77,7 +79,19 @@ def _documents(asked: argparse.Namespace) -> Documents:
 
 
 def _disk(asked: argparse.Namespace) -> OnDisk | None:
-    return None if asked.vectors is None else OnDisk(asked.vectors, kept=asked.vectors_in_memory)
+    """Indexes on disk.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if asked.vectors is None:
+        return None
+    hot = None
+    if asked.vectors_device:
+        from ctxmem.lm.tier import TorchTier
+
+        hot = TorchTier(asked.vectors_device, room=asked.vectors_device_bytes)
+    return OnDisk(asked.vectors, kept=asked.vectors_in_memory, hot=hot)
 
 
 def _unix(path: Path) -> socket.socket:

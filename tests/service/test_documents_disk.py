@@ -21,7 +21,7 @@ ROWS = "rows.f32"
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Work]]:
     """A gateway and its worker."""
-    with beside_worker(Settings(data_dir=tmp_path_factory.mktemp("disk"), port=0)) as running:
+    with beside_worker(Settings(data_dir=tmp_path_factory.mktemp("disk"), port=0, vectors_device="cpu")) as running:
         yield running
 
 

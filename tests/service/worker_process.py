@@ -101,11 +101,13 @@ class Work:
 
     folder: Path
     redis_url: str | None = None
+    device: str = ""
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     def start(self) -> None:
         argv = [sys.executable, "-m", "service.worker", "--socket", str(self.folder / "worker.sock")]
         argv += ["--vectors", str(self.folder / "vectors"), "--vectors-in-memory", str(IN_MEMORY)]
+        argv += ["--vectors-device", self.device]
         environment = os.environ | {"CTXMEM_DATABASE_URL": f"sqlite:///{self.folder}/ctxmem.db"}
         environment |= {"CTXMEM_REDIS_URL": self.redis_url} if self.redis_url else {}
         self.process = subprocess.Popen(argv, env=environment)
@@ -126,7 +128,7 @@ class Work:
 @contextmanager
 def beside_worker(settings: Settings) -> Iterator[tuple[Gateway, Work]]:
     """A gateway, and a worker on its socket and its database."""
-    work = Work(settings.data_dir, settings.redis_url)
+    work = Work(settings.data_dir, settings.redis_url, settings.vectors_device)
     with served(settings) as running:
         work.start()
         try:

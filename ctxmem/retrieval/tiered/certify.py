@@ -39,6 +39,7 @@ class Asked:
         lists: the clusters to search.
         allowed: (rows,) whether each may be found; None for all.
         until: on the monotonic clock, when to stop with what there is; None for no limit.
+        floor: score that a vector must reach to matter, where better ones are known from elsewhere.
     """
 
     vector: Floats
@@ -46,6 +47,7 @@ class Asked:
     lists: NDArray[np.int64]
     allowed: NDArray[np.bool_] | None = None
     until: float | None = None
+    floor: float = -np.inf
 
     @property
     def late(self) -> bool:
@@ -142,7 +144,7 @@ class Search:
         self._slack = _SLACK * self._norm * segment.manifest.longest
         self._query = segment.codes.rounded(asked.vector)
         self._found: dict[int, float] = {}
-        self._least = -np.inf  # score that a vector must reach to matter
+        self._least = asked.floor  # score that a vector must reach to matter
         self._rough: dict[int, float] = {}  # scores of codes whose vectors there was no time to read
         self._unseen = np.empty(0, dtype=np.int64)  # clusters that there was no time to scan
         self._selector = None if asked.allowed is None else faiss.IDSelectorBitmap(_packed(asked.allowed))
@@ -259,7 +261,8 @@ class Search:
         """Count vectors as found; erased ones not at all."""
         gone = self._segment.gone
         self._found.update(pair for pair in zip(rows, scores.tolist(), strict=True) if pair[0] not in gone)
-        self._least = _kth(np.fromiter(self._found.values(), np.float64, len(self._found)), self._asked.k)
+        least = _kth(np.fromiter(self._found.values(), np.float64, len(self._found)), self._asked.k)
+        self._least = max(least, self._asked.floor)
 
     def _matches(self) -> list[Match]:
         """What is found, best first."""

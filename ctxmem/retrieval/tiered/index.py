@@ -21,15 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctxmem.errors import InvalidInput
-from ctxmem.ports import Match
+from ctxmem.ports import HotTier, Match
 from ctxmem.ports.index import checked, paired, wanted
 from ctxmem.retrieval.flat import best
 from ctxmem.retrieval.tiered import KEPT
 from ctxmem.retrieval.tiered.build import Progress
-from ctxmem.retrieval.tiered.certify import Account, Asked, searched
+from ctxmem.retrieval.tiered.certify import Account, Asked
 from ctxmem.retrieval.tiered.folder import Folder
 from ctxmem.retrieval.tiered.held import Held
 from ctxmem.retrieval.tiered.hits import MODES, Batch, Hits, Mode
+from ctxmem.retrieval.tiered.hot import searched_with
 from ctxmem.retrieval.tiered.lookahead import Loader, Ticket
 from ctxmem.retrieval.tiered.probes import Probe, probed
 from ctxmem.retrieval.tiered.segment import Segment
@@ -48,6 +49,7 @@ class TieredIndex:
         fingerprint: name of the embedder whose vectors it holds.
         dimensions: length of a vector.
         probed: clusters that a search looks into; as many as there are makes every search exact over all vectors.
+        hot: where clusters that lookahead brings in are held and scored; None, as at first, for the page cache.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class TieredIndex:
             said = f"dimensions and clusters to look into are one at least, got {dimensions} and {probed}"
             raise InvalidInput(said, param="probed")
         self.fingerprint, self.dimensions, self.probed = fingerprint, dimensions, probed
+        self.hot: HotTier | None = None
         self._kept = kept
         place = Folder(folder, fingerprint, dimensions)
         self._held = Held(place.current(), fingerprint, dimensions, trusted=trusted)
@@ -182,7 +185,7 @@ class TieredIndex:
         allowed, only = now.allowed(among), among is not None
         probes = probed(now.segment, queries, self.probed, mode=mode, only=allowed if only else None, ticket=ticket)
         asked = [Asked(query, k, one.lists, allowed, until) for query, one in zip(queries, probes, strict=True)]
-        found, read = searched(now.segment, asked)
+        found, read = searched_with(self.hot, now.segment, queries, asked)
         hits = [
             _hits(best([*matches, *more], k), account, probe)
             for (matches, account), more, probe in zip(found, new, probes, strict=True)
@@ -212,6 +215,7 @@ class TieredIndex:
         [row] = checked(np.asarray(vector)[None], self.dimensions)
         usual = -(-self.probed // 2) if growing else 2 * self.probed
         first = usual if lists is None else lists
+        self._loader.hot = self.hot
         ticket = self._loader.ticket(self.segment, row, expect=expect, first=first, lists=self.probed)
         if not ticket.ended:
             self._waiting.append(ticket)
@@ -250,7 +254,12 @@ class TieredIndex:
             StoreError: the disk is full or cannot be written. They are not found any more; erase again, or open the
                 index again.
         """
-        return self._upkeep.erase(ids)
+        segment = self.segment
+        try:
+            return self._upkeep.erase(ids)
+        finally:
+            if self.hot is not None and segment is not None:
+                self.hot.drop(segment)
 
     def close(self) -> None:
         """End lookaheads, and give up a compaction that goes on behind; its folder may be opened by another then."""

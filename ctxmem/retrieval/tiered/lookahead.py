@@ -19,12 +19,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection
+from contextlib import suppress
 
 import numpy as np
 
 from ctxmem.errors import StoreError
+from ctxmem.ports import HotTier
 from ctxmem.ports.index import checked
 from ctxmem.retrieval.tiered.codes import Floats
+from ctxmem.retrieval.tiered.hot import brought_up
 from ctxmem.retrieval.tiered.segment import Segment
 
 _SETTLED = ((0.85, 1.0), (0.75, 0.75), (-np.inf, 0.5))
@@ -164,6 +167,7 @@ class Loader:
     def __init__(self) -> None:
         self.gate = Gate()
         self.speed = _FIRST_SPEED
+        self.hot: HotTier | None = None
         self._queue: queue.PriorityQueue[tuple[int, int, Ticket, Segment, tuple[int, int, int]]] = queue.PriorityQueue()
         self._order = itertools.count()
         self._thread: threading.Thread | None = None
@@ -222,6 +226,9 @@ class Loader:
             done += got
         took = time.monotonic() - began
         if done >= length:
+            if self.hot is not None:
+                with suppress(StoreError):  # a search that needs it says so
+                    brought_up(segment, number, self.hot)
             ticket.fetched[number] = length
             self.speed = max(0.98 * self.speed, length / took if took else 0.0)  # the best seen of late, not the mean
 
