@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import multiprocessing.context
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,14 +17,14 @@ from numpy.typing import NDArray
 
 from ctxmem.errors import InvalidInput
 from ctxmem.lm.tier import TorchTier
-from ctxmem.ports import Cache
+from ctxmem.ports import Cache, Match
 from ctxmem.retrieval.tiered.index import TieredIndex
 from ctxmem.retrieval.tiered.routing import AHEAD, Router
 from ctxmem.retrieval.tiered.segment import Segment
 from ctxmem.stores.memory import MemoryCache
 from ctxmem.stores.redis import RedisCache
 from ctxmem.stores.valkey import EmbeddedValkey
-from tests.unit.retrieval.test_tiered import D, clustered, filled
+from tests.unit.retrieval.test_tiered import D, Floats, clustered, filled
 
 WORKERS = ("one", "two", "three")
 
@@ -159,41 +160,52 @@ def work(pipe: Connection, worker: str, folder: Path, url: str) -> None:
     index.close()
 
 
-def test_two_processes_and_one_that_dies(tmp_path: Path, valkey: EmbeddedValkey) -> None:
-    """A search comes back to who did it before; when that one is killed its word is soon forgotten."""
-    context, pipes, processes = multiprocessing.get_context("spawn"), {}, {}
+Worker = tuple[multiprocessing.context.SpawnProcess, Connection]
+
+
+@pytest.fixture
+def workers(tmp_path: Path, valkey: EmbeddedValkey) -> Iterator[dict[str, Worker]]:
+    """Two processes that are up, each with its copy of the index."""
+    context, made = multiprocessing.get_context("spawn"), {}
     for worker in ("one", "two"):
         filled(tmp_path / worker, probed=4).close()
-        pipes[worker], theirs = context.Pipe()
-        processes[worker] = context.Process(target=work, args=(theirs, worker, tmp_path / worker, valkey.url))
-        processes[worker].start()
-    segment = TieredIndex(tmp_path / "one", "e", D).segment
-    assert segment is not None
-    queries, plain = clustered(12, seed=8), TieredIndex(tmp_path / "two", "e", D, probed=4)
-    with closing(RedisCache(valkey.url)) as cache:
-        router = Router(cache, segment, ("one", "two"), ahead=1)
-        firsts: dict[int, str] = {}
-        for pipe in pipes.values():
-            pipe.send(clustered(1, seed=9)[0])
-        assert [len(pipe.recv()) for pipe in pipes.values()] == [2, 2]  # both are up
-        for again in range(2):
-            for number, query in enumerate(queries):
-                near = segment.nearest(query, 4)
-                [worker] = router.place([near])
-                pipes[worker].send(query)
-                matches, before = pipes[worker].recv()
-                router.done([worker])
-                assert [match.id for match in matches] == [match.id for match in plain.find(query, 5).matches]
-                assert firsts.setdefault(number, worker) == worker or set(near.tolist()) <= before
-                assert not again or set(near.tolist()) <= before
-        processes["one"].kill()
-        lost = segment.nearest(queries[next(number for number, worker in firsts.items() if worker == "one")], 4)
-        assert router.place([lost]) == ["one"]
-        router.done(["one"])
-        time.sleep(SOON)
-        pipes["two"].send(queries[0])
-        pipes["two"].recv()
-        assert router.place([segment.nearest(queries[0], 4)]) == ["two"]
-    pipes["two"].send(None)
-    for process in processes.values():
+        ours, theirs = context.Pipe()
+        made[worker] = context.Process(target=work, args=(theirs, worker, tmp_path / worker, valkey.url)), ours
+        made[worker][0].start()
+    for name in made:
+        asked(made[name], clustered(1, seed=9)[0])
+    yield made
+    for process, _ in made.values():
+        process.kill()
         process.join()
+
+
+def asked(worker: Worker, query: Floats) -> tuple[list[Match], frozenset[int]]:
+    """What a worker finds, and which clusters it held before."""
+    worker[1].send(query)
+    found: tuple[list[Match], frozenset[int]] = worker[1].recv()
+    return found
+
+
+def test_two_processes_and_one_that_dies(tmp_path: Path, valkey: EmbeddedValkey, workers: dict[str, Worker]) -> None:
+    """A search comes back to who did it before; when that one is killed its word is soon forgotten."""
+    plain, queries = TieredIndex(tmp_path / "one", "e", D, probed=4), clustered(12, seed=8)
+    assert plain.segment is not None
+    near, firsts = [plain.segment.nearest(query, 4) for query in queries], {}
+    with closing(RedisCache(valkey.url)) as cache:
+        router = Router(cache, plain.segment, ("one", "two"), ahead=1)  # one each of two at once
+        for number in [*range(0, 12, 2), *range(0, 12, 2)]:
+            placed = router.place(near[number : number + 2])
+            for at, worker in enumerate(placed, number):
+                matches, before = asked(workers[worker], queries[at])
+                assert [match.id for match in matches] == [match.id for match in plain.find(queries[at], 5).matches]
+                assert at not in firsts or set(near[at].tolist()) <= before
+                firsts.setdefault(at, worker)
+            router.done(placed)
+        assert set(firsts.values()) == {"one", "two"}
+        workers["one"][0].kill()
+        lost = next(number for number, worker in firsts.items() if worker == "one")
+        router.done(router.place([near[lost]]))
+        time.sleep(SOON)
+        asked(workers["two"], queries[lost])
+        assert router.place([near[lost]]) == ["two"]
