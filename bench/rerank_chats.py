@@ -5,12 +5,13 @@ None of them is in the table of `bench.retrieval`: its chats are LoCoMo's, which
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bench.remembering.sets import Chat
 from bench.remembering.sets import beam as beam_chats
-from bench.rerank_sets import RankingSet, lines
+from bench.rerank_sets import RankingSet, lines, load
 
 WINDOW = 150
 """Words of a meeting in one document."""
@@ -59,6 +60,11 @@ def mtrag(root: Path) -> RankingSet:
         made.queries[row["task_id"]] = " ".join(asked)
         made.gold[row["task_id"]] = dict.fromkeys(passages, 1.0)
     return made
+
+
+def named(name: str) -> RankingSet:
+    """One set by name, chats included."""
+    return CHATS[name](Path(os.environ["CTXMEM_DATA"])) if name in CHATS else load(name)
 
 
 def _turns(chat: Chat) -> dict[str, str]:

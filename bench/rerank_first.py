@@ -17,12 +17,16 @@ import torch
 from scipy.sparse import csr_matrix
 from transformers import AutoModel
 
-from bench.rerank_chats import CHATS
-from bench.rerank_sets import RankingSet, lines, load
+from bench.rerank_chats import CHATS, named
+from bench.rerank_sets import RankingSet, lines
 from ctxmem import models
 from ctxmem.lm.text import Tokenizer
 
 TRAINED_ON = ("nq", "hotpotqa", "squad", "scifact", *CHATS)
+TWICE = ("hotpotqa", *CHATS)
+"""Sets with few rows: each is there twice."""
+DEV = 30
+"""Most dev rows of a set."""
 K1, B = 0.9, 0.4
 
 
@@ -161,12 +165,13 @@ def main() -> None:
     root, encoder = Path(os.environ["CTXMEM_DATA"]), BiEncoder(chosen.folder)
     made: dict[str, list[dict[str, object]]] = {"train": [], "dev": []}
     for name in TRAINED_ON:
-        data = CHATS[name](root) if name in CHATS else load(name)
+        data = named(name)
         stage = FirstStage(data, encoder)
-        for split, rows in made.items():
-            rows += training_rows(data, stage, split)
+        made["train"] += training_rows(data, stage, "train") * (2 if name in TWICE else 1)
+        dev = training_rows(data, stage, "dev")
+        made["dev"] += random.Random(1).sample(dev, min(DEV, len(dev)))
         print(name, {split: len(rows) for split, rows in made.items()}, flush=True)
-    made["train"] += cloze_rows(root, 2500, 7)
+    made["train"] += cloze_rows(root, 1000, 7)
     for split, rows in made.items():
         (chosen.folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 

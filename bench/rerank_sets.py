@@ -1,7 +1,7 @@
 """The sets that the reranker is trained and measured on, read from `CTXMEM_DATA` into one shape, with fixed splits.
 
-Training takes only rows whose licence lets weights ship: NQ, HotpotQA, SQuAD, SciFact's train queries, MuSiQue, wiki2.
-LoCoMo, Cranfield and TREC DL are measured only.
+Training takes only rows whose licence lets weights ship: NQ, HotpotQA, SQuAD, SciFact's train queries, wiki2, and the
+chats and meetings of `bench.rerank_chats`. LoCoMo, Cranfield and TREC DL are measured only.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ import torch
 
 from bench.local_models import Kept
 from bench.pruning.kept import KeptResults
-from bench.rerank_sets import RankingSet, load
+from bench.rerank_chats import named
+from bench.rerank_sets import RankingSet
 from ctxmem.lm.encoder import embedder_named
 from ctxmem.ports import Embedder, Reranker
 from ctxmem.retrieval.fuse import weighted
@@ -34,8 +35,8 @@ from ctxmem.retrieval.search import READ_AGAIN, RERANKED
 
 TABLE = ("scifact", "cranfield", "hotpotqa", "musique", "nq", "locomo")
 CHOSEN_ON = ("nq", "hotpotqa", "scifact", "squad")
-DEV = ("nq", "scifact", "squad")
-"""Sets with dev queries: HotpotQA has none."""
+DEV = ("nq", "scifact", "squad", "beam", "qmsum")
+"""Sets with dev queries: HotpotQA has none, and of MTRAG there are eleven."""
 GRID = tuple(place / 10 for place in range(11))
 DEPTH = 50
 WHOLE = ("cranfield", "locomo", "musique")
@@ -66,6 +67,8 @@ def recall(ranked: Sequence[str], gold: Mapping[str, float], k: int = 10) -> flo
 METRICS: dict[str, dict[str, Metric]] = {
     "scifact": {"nDCG@10": ndcg},
     "squad": {"nDCG@10": ndcg},
+    "beam": {"nDCG@10": ndcg},
+    "qmsum": {"nDCG@10": ndcg},
     "cranfield": {"nDCG@10": ndcg},
     "hotpotqa": {"all@10": every},
     "musique": {"all@10": every},
@@ -172,7 +175,7 @@ def peer(folder: Path) -> Callable[[Sequence[str]], Any]:
 
 def chosen(name: str, split: str | None, most: int) -> RankingSet:
     """A set and the queries that are asked: of one split, or all; every n-th when there are more than `most`."""
-    data = load(name)
+    data = named(name)
     part = data if split is None else data.part(split)
     keys = list(part.queries)[:: max(1, -(-len(part.queries) // most))]
     return data.asking({key: part.queries[key] for key in keys})

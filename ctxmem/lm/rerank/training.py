@@ -54,11 +54,11 @@ class Recipe:
 
     seconds: float = 3600.0
     epochs: int = 3
-    negatives: int = 7
-    batch: int = 4
-    body_rate: float = 4e-5
-    head_rate: float = 3e-3
-    longest: int = 160
+    negatives: int = 5
+    batch: int = 8
+    body_rate: float = 5e-5
+    head_rate: float = 2e-3
+    longest: int = 140
     distil: float = 0.3
     every: float = 240.0
     seed: int = 13
