@@ -20,8 +20,8 @@ from ctxmem.retrieval.shelved import Shelved
 
 READ_AGAIN = 50
 """Candidates that a reranker reads, at least."""
-RERANKED = 0.5
-"""Weight of the reranker against the first stage; `bench/retrieval.py` chose it on training queries."""
+RERANKED = 0.3
+"""Weight of the reranker against the first stage: the largest at which nothing fell that it was chosen on."""
 _WIDER = 4  # times as many candidates as are wanted, for diversity to choose from
 
 

@@ -36,14 +36,16 @@ class Hashing:
 
 
 class Judge:
-    """A reranker that likes one word."""
+    """A reranker that likes one word; `asked` has the queries it was given."""
 
     name = "judge"
 
     def __init__(self, word: str, *, away: bool = False, odd: float | None = None) -> None:
         self._word, self._away, self._odd = word, away, odd
+        self.asked: list[str] = []
 
     def score(self, query: str, texts: Sequence[str], *, deadline: float | None = None) -> list[float]:
+        self.asked.append(query)
         if self._away:
             raise Unavailable("the reranker is away")
         return [self._odd if self._odd is not None else float(self._word in text) for text in texts]

@@ -111,8 +111,11 @@ class TestPipelines:
         assert "ada" in [one.document_id for one in done.found] and done.degraded == ("pipeline",)
 
     def test_the_reranker_reads_the_question_alone(self, store: SqlStore, filled: Library) -> None:
-        judged = Library(store.documents, Hashing(), Judge("Walworth"))
-        assert ids(judged, Scripted("Babbage engines Ada"), "hyde", rerank=True)[0] == "babbage"
+        judge = Judge("Walworth")
+        without = ids(filled, Scripted("Babbage engines Ada"), "hyde")
+        judged = ids(Library(store.documents, Hashing(), judge), Scripted("Babbage engines Ada"), "hyde", rerank=True)
+        assert set(judge.asked) == {"who?"}
+        assert judged.index("babbage") <= without.index("babbage")
 
     @pytest.mark.parametrize("kind", [Scripted, AsyncScripted])
     def test_async_finds_the_same(self, filled: Library, kind: type[Scripted]) -> None:
