@@ -28,10 +28,10 @@ from bench.rerank_chats import named
 from bench.rerank_sets import RankingSet
 from ctxmem.lm.encoder import embedder_named
 from ctxmem.ports import Embedder, Reranker
-from ctxmem.retrieval.fuse import weighted
+from ctxmem.retrieval.fuse import RERANKED, weighted
 from ctxmem.retrieval.hybrid import Hybrid
 from ctxmem.retrieval.links import followed, names
-from ctxmem.retrieval.search import READ_AGAIN, RERANKED
+from ctxmem.retrieval.search import READ_AGAIN
 
 TABLE = ("scifact", "cranfield", "hotpotqa", "musique", "nq", "locomo")
 CHOSEN_ON = ("nq", "hotpotqa", "scifact", "squad")

@@ -82,7 +82,7 @@ class Hit:
 
     Attributes:
         memory: what was found; of a whole message the best memory.
-        score: higher is better; 0 to 1 unless a reranker had the last word.
+        score: higher is better; 0 to 1 unless a reranker had a say.
         why: the parts of the score by name: `lexical`, `dense`, `rerank`.
         beside: the memories of a whole message that hold, in the order in which they were said.
     """

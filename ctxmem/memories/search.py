@@ -13,6 +13,7 @@ from ctxmem.memories.messages import together
 from ctxmem.memories.shelf import Shelf, spoken, within
 from ctxmem.memory import Memory, Scope
 from ctxmem.ports import Reranker
+from ctxmem.retrieval.fuse import read_again
 
 DENSE = 0.6
 """Weight of meaning in a hybrid score; the rest is of words."""
@@ -60,7 +61,7 @@ def search(shelf: Shelf, query: str, who: Scope, wanted: Wanted, *, now: float, 
 
 
 def reranked(found: Found, query: str, top_k: int, reranker: Reranker | None) -> Found:
-    """The best of what was found, in a reranker's order; as they are while it is out of reach.
+    """The best of what was found by the reranker's scores and those before; as they are while it is out of reach.
 
     Raises:
         InvalidInput: no reranker is set.
@@ -72,9 +73,12 @@ def reranked(found: Found, query: str, top_k: int, reranker: Reranker | None) ->
         scores = reranker.score(query, [spoken(hit.memory, hit.text) for hit in hits])
     except (Unavailable, ModelError):
         return replace(found, hits=found.hits[:top_k])
-    read = [replace(hit, score=s, why={**hit.why, "rerank": s}) for hit, s in zip(hits, scores, strict=True)]
-    read.sort(key=lambda hit: (-hit.score, hit.memory.id))
-    return Found(tuple(read[:top_k]), f"{found.by}+rerank")
+    by_id = {hit.memory.id: hit for hit in hits}
+    read = dict(zip(by_id, scores, strict=True))
+    fused = read_again({id: hit.score for id, hit in by_id.items()}, scores, top_k)
+    told = ((by_id[match.id], match.score) for match in fused)
+    best = (replace(hit, score=score, why={**hit.why, "rerank": read[hit.memory.id]}) for hit, score in told)
+    return Found(tuple(best), f"{found.by}+rerank")
 
 
 def _dense(

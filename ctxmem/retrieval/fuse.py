@@ -8,6 +8,7 @@ Carbonell and Goldstein, "The Use of MMR" (SIGIR 1998), equation 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from statistics import fmean, pstdev
 
 from ctxmem.errors import InvalidInput
@@ -15,6 +16,9 @@ from ctxmem.ports import Match
 
 DENSE = 0.5
 """Weight of the vectors against the words in a fused score; `bench/retrieval.py` chose it on training queries."""
+
+RERANKED = 0.3
+"""Weight of the reranker against the first stage: the largest at which nothing fell that it was chosen on."""
 
 _FLAT = 1e-9
 """A spread of scores below this says nothing."""
@@ -53,6 +57,19 @@ def weighted(sides: Sequence[Mapping[str, float]], weights: Sequence[float], k: 
             fused[id] += weight / total * whole[id]
     best = sorted(fused.items(), key=lambda pair: (-pair[1], pair[0]))[: max(0, k)]
     return [Match(id, score) for id, score in best]
+
+
+def read_again(first: Mapping[str, float], read: Sequence[float], k: int) -> list[Match]:
+    """The `k` best by a first stage's scores and a reranker's, best first.
+
+    Args:
+        first: by candidate, its score before.
+        read: the reranker's, in the same order; one that is no number counts as the lowest.
+        k: most candidates wanted.
+    """
+    lowest = min((score for score in read if isfinite(score)), default=0.0)
+    again = {id: score if isfinite(score) else lowest for id, score in zip(first, read, strict=True)}
+    return weighted((again, first), (RERANKED, 1 - RERANKED), k)
 
 
 def diverse(

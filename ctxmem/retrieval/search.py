@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from ctxmem.document import Chunk
 from ctxmem.errors import ModelError, Unavailable
 from ctxmem.ports import DocumentStore, Match, Remembering, Reranker, reranker_of
-from ctxmem.retrieval.fuse import diverse, weighted
+from ctxmem.retrieval.fuse import diverse, read_again, weighted
 from ctxmem.retrieval.kept import Places, name
 from ctxmem.retrieval.links import followed, names
 from ctxmem.retrieval.query import Found, Mode, Query, Results
@@ -20,8 +19,6 @@ from ctxmem.retrieval.shelved import Shelved
 
 READ_AGAIN = 50
 """Candidates that a reranker reads, at least."""
-RERANKED = 0.3
-"""Weight of the reranker against the first stage: the largest at which nothing fell that it was chosen on."""
 _WIDER = 4  # times as many candidates as are wanted, for diversity to choose from
 
 
@@ -118,11 +115,9 @@ class Searching:
         except (Unavailable, ModelError):
             self._degraded.append("reranker")
             return list(matches)
-        lowest = min((score for score in scores if isfinite(score)), default=0.0)
-        again = {id: score if isfinite(score) else lowest for id, score in zip(first, scores, strict=True)}
-        fused = weighted((again, first), (RERANKED, 1 - RERANKED), len(first))
         texts = {id: chunk.text for id, chunk in chunks.items()}
-        return followed(fused, texts, {id: names(chunk.lead) for id, chunk in chunks.items()})
+        known = {id: names(chunk.lead) for id, chunk in chunks.items()}
+        return followed(read_again(first, scores, len(first)), texts, known)
 
     def _found(self, matches: Sequence[Match]) -> tuple[Found, ...]:
         """What was found, in words; a chunk that was deleted meanwhile is left out."""
