@@ -19,7 +19,7 @@ from msgspec.structs import force_setattr
 
 from ctxmem.errors import ConfigError
 from ctxmem.hosts import is_loopback
-from ctxmem.retrieval.tiered import KEPT
+from ctxmem.retrieval.tiered import HOT_BYTES, KEPT
 
 PREFIX = "CTXMEM_"
 LOCAL = "local"
@@ -132,7 +132,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     embedder: str = "minilm"
     vectors_in_memory: Count = KEPT
     vectors_device: str = ""
-    vectors_device_bytes: Count = 512 * 2**20
+    vectors_device_bytes: Count = HOT_BYTES
     state_model: str = ""
     deadline_ms: Count = 150
     max_body_bytes: Count = 32 * 2**20

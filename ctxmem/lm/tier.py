@@ -90,13 +90,13 @@ class TorchTier(HotTier):
         slabs = self._of_use(owner, np.unique(np.concatenate(lists)) if lists else np.empty(0, dtype=np.int64))
         there = np.fromiter(slabs, np.int64, len(slabs))
         left = [some[~np.isin(some, there)] for some in lists]
-        nothing = Held(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32), there)
+        nothing = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
         if not slabs or not k:
-            return [Held(nothing.rows, nothing.scores, rest) for rest in left]
+            return [Held(*nothing, rest) for rest in left]
         try:
             found = list(self._best(slabs, queries, k, self._mask(slabs, lists, allowed)))
         except torch.OutOfMemoryError:
-            return [Held(nothing.rows, nothing.scores, some) for some in lists]
+            return [Held(*nothing, some) for some in lists]
         return [Held(rows, scores, rest) for (rows, scores), rest in zip(found, left, strict=True)]
 
     def drop(self, owner: object) -> None:

@@ -59,17 +59,18 @@ def weighted(sides: Sequence[Mapping[str, float]], weights: Sequence[float], k: 
     return [Match(id, score) for id, score in best]
 
 
-def read_again(first: Mapping[str, float], read: Sequence[float], k: int) -> list[Match]:
+def read_again(first: Mapping[str, float], read: Sequence[float], k: int, *, weight: float = RERANKED) -> list[Match]:
     """The `k` best by a first stage's scores and a reranker's, best first.
 
     Args:
         first: by candidate, its score before.
         read: the reranker's, in the same order; one that is no number counts as the lowest.
         k: most candidates wanted.
+        weight: of the reranker against the first stage, 0..1.
     """
     lowest = min((score for score in read if isfinite(score)), default=0.0)
     again = {id: score if isfinite(score) else lowest for id, score in zip(first, read, strict=True)}
-    return weighted((again, first), (RERANKED, 1 - RERANKED), k)
+    return weighted((again, first), (weight, 1 - weight), k)
 
 
 def diverse(

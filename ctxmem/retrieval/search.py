@@ -104,11 +104,11 @@ class Searching:
 
     def _again(self, matches: Sequence[Match]) -> list[Match]:
         """The candidates by both stages' scores and the names they say; as they are with no reranker in time."""
-        chunks = self._chunks(matches)
-        first = {match.id: match.score for match in matches if match.id in chunks}
         if self._reranker is None:
             self._degraded.append("reranker")
             return list(matches)
+        chunks = self._chunks(matches)
+        first = {match.id: match.score for match in matches if match.id in chunks}
         try:
             said = [chunks[id].searched for id in first]
             scores = self._reranker.score(self._query.text, said, deadline=self._query.deadline) if said else []

@@ -15,7 +15,7 @@ import uvicorn
 
 from ctxmem.manager.engine import cache_at
 from ctxmem.retrieval.disk import OnDisk
-from ctxmem.retrieval.tiered import KEPT
+from ctxmem.retrieval.tiered import HOT_BYTES, KEPT
 from service import settings
 from service.worker.documents import Documents
 from service.worker.server import create_app
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--vectors", type=Path, default=None, help="folder of vectors; without one all are in memory")
     parser.add_argument("--vectors-in-memory", type=int, default=KEPT, help="of a namespace, before most go there")
     parser.add_argument("--vectors-device", default="", help="torch device that holds some of them; empty for none")
-    parser.add_argument("--vectors-device-bytes", type=int, default=512 * 2**20, help="of vectors on it, at most")
+    parser.add_argument("--vectors-device-bytes", type=int, default=HOT_BYTES, help="of vectors on it, at most")
     return parser
 
 

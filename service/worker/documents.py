@@ -186,8 +186,8 @@ class Documents:
         with self._opening:
             reranker = self.reranker.of(asked.tenant)
         done = reranker.rank(asked.query, asked.texts, k=asked.k, deadline=asked.deadline)
-        told = RerankReply(reranker.name, done.order, done.scores, tuple(map(relevance, done.scores)), done.complete)
-        return msgspec.structs.replace(told, remembered=reranker.remembered)
+        shares = tuple(map(relevance, done.scores))
+        return RerankReply(reranker.name, done.order, done.scores, shares, done.complete, reranker.remembered)
 
     def _reembed_later(self, asked: ReembedRequest) -> str:
         from ctxmem.job import job

@@ -90,10 +90,10 @@ class Router:
         """
         wanted = np.array([self._bits(some.tolist()) for some in probes]).reshape(len(probes), self._lists)
         held = {worker: self._heard(worker) for worker in self._busy}
+        overlaps = {worker: wanted @ some.astype(np.int64) for worker, some in held.items()}
         chosen: dict[int, str] = {}
         with self._lock:
             while len(chosen) < len(probes):
-                overlaps = {worker: wanted @ some.astype(np.int64) for worker, some in held.items()}
                 least = min(self._busy.values())
                 open_to = [worker for worker, busy in self._busy.items() if busy < least + self._ahead]
                 left = [number for number in range(len(probes)) if number not in chosen]
@@ -104,6 +104,7 @@ class Router:
                 chosen[number] = worker
                 self._busy[worker] += 1
                 held[worker] = held[worker] | wanted[number]
+                overlaps[worker] = wanted @ held[worker].astype(np.int64)
         return [chosen[number] for number in range(len(probes))]
 
     def done(self, workers: Iterable[str]) -> None:
