@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "tests" / "typing" / "mypy.ini"
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +20,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_user_code_type_checks_strictly(cache: Path) -> None:
     """The public names carry the types that `api.py` states."""
-    command = [sys.executable, "-m", "mypy", "--cache-dir", str(cache), "tests/typing/api.py"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = checked(ROOT / "tests" / "typing" / "api.py", cache)
     assert done.returncode == 0, done.stdout
 
 
@@ -28,7 +28,26 @@ def test_a_wrong_use_does_not_type_check(cache: Path, tmp_path: Path) -> None:
     """The types are seen at all: a misuse is an error."""
     wrong = tmp_path / "wrong.py"
     wrong.write_text("from ctxmem import Budget\n\nlimit: str = Budget('many').limit\n")
-    command = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", "--cache-dir", cache, wrong]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
-    assert "[arg-type]" in done.stdout
-    assert "[assignment]" in done.stdout
+    told = checked(wrong, cache).stdout
+    assert "[arg-type]" in told
+    assert "[assignment]" in told
+
+
+def test_every_wrong_type_that_the_file_could_state_is_noticed(cache: Path, tmp_path: Path) -> None:
+    """Libraries that are not read leave no public name untyped: each assertion fails with another type in it."""
+    lines = (ROOT / "tests" / "typing" / "api.py").read_text().splitlines()
+    stated = [at for at, line in enumerate(lines) if "assert_type(" in line]
+    for at in stated:
+        head, _, _ = lines[at].partition(", ")
+        lines[at] = f"{head}, bytes)"
+    wrong = tmp_path / "wrong_api.py"
+    wrong.write_text("\n".join(lines))
+    told = checked(wrong, cache).stdout
+    assert stated
+    assert told.count("[assert-type]") == len(stated), told
+
+
+def checked(file: Path, cache: Path) -> subprocess.CompletedProcess[str]:
+    """Run mypy on a file as if it stood in the checkout."""
+    command = [sys.executable, "-m", "mypy", "--config-file", str(CONFIG), "--cache-dir", str(cache), str(file)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
