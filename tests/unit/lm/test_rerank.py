@@ -152,8 +152,8 @@ class TestPruning:
 
     def test_a_calibrated_policy_is_used_and_promises(self, model: InteractionModel) -> None:
         reranker = Reranker(model)
-        asked = [(f"{word} of Denmark", TEXTS) for word in ("prince", "play", "bread", "sea")] * 10
-        reranker.policy = calibrate(reranker.traces(asked), k=2, alpha=0.2, model=model.name)
+        asked = [(f"{word} of Denmark", TEXTS) for word in ("prince", "play", "bread", "sea")]
+        reranker.policy = calibrate(reranker.traces(asked) * 10, k=2, alpha=0.2, model=model.name)
         found = reranker.rank("prince of Denmark", TEXTS, k=2)
         assert set(found.order) == set(Reranker(model).rank("prince of Denmark", TEXTS, k=2).order)
         if found.cost_fraction < 1:

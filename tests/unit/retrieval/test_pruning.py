@@ -25,11 +25,12 @@ from ctxmem.retrieval.pruning import (
 
 scores = st.lists(st.floats(-20, 20), min_size=1, max_size=20)
 Made = Callable[[int, int], list[list[list[float]]]]
+CANDIDATES = 12
 LAST = {1: (1.0,)}
 """A forecast by the score itself."""
 
 
-def noisy_runs(count: int, seed: int, *, layers: int = 6, candidates: int = 20) -> list[list[list[float]]]:
+def noisy_runs(count: int, seed: int, *, layers: int = 6, candidates: int = CANDIDATES) -> list[list[list[float]]]:
     """Full runs whose early scores are the last one's with noise that shrinks with depth."""
     rng = random.Random(seed)
     made = []
@@ -40,7 +41,7 @@ def noisy_runs(count: int, seed: int, *, layers: int = 6, candidates: int = 20) 
     return made
 
 
-def runs(count: int, seed: int, *, candidates: int = 20) -> list[list[list[float]]]:
+def runs(count: int, seed: int, *, candidates: int = CANDIDATES) -> list[list[list[float]]]:
     """Full runs of a model whose last layer adds the most; what others add tells of it, once the wrong way round."""
     rng = random.Random(seed)
     made = []
@@ -62,7 +63,7 @@ def test_the_promise_holds_on_unseen_queries(made: Made, alpha: float, *, exact:
     found = [(pruned_run(policy, run, 5), run) for run in made(400, 2)]
     changed = sum(kept != best_of(run[-1], 5) for (kept, _), run in found)
     assert changed / 400 <= alpha + 2 * math.sqrt(alpha * (1 - alpha) / 400)
-    assert sum(sum(reached) < 6 * 20 for (_, reached), _ in found) > 200
+    assert sum(sum(reached) < 6 * CANDIDATES for (_, reached), _ in found) > 200
 
 
 def test_over_many_calibrations_the_promise_holds_on_average() -> None:
