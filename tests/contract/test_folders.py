@@ -11,12 +11,13 @@ import pytest
 from ctxmem.errors import Conflict
 from ctxmem.ports import Change, Folder
 from ctxmem.stores.sql import SqlStore
+from tests.databases import database
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
     sqlite = request.param == "sqlite"
-    opened = SqlStore(f"sqlite:///{tmp_path}/log.db" if sqlite else request.getfixturevalue("postgres").database())
+    opened = SqlStore(database(tmp_path / "log.db") if sqlite else request.getfixturevalue("postgres").database())
     yield opened
     opened.close()
 

@@ -17,13 +17,14 @@ from ctxmem.job import Claim, Job, job
 from ctxmem.records import Batch, Session
 from ctxmem.runner import Note, Runner
 from ctxmem.stores.sql import SqlStore
+from tests.databases import database
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
     """A database for each test: workers look across tenants."""
     sqlite = request.param == "sqlite"
-    opened = SqlStore(f"sqlite:///{tmp_path}/log.db" if sqlite else request.getfixturevalue("postgres").database())
+    opened = SqlStore(database(tmp_path / "log.db") if sqlite else request.getfixturevalue("postgres").database())
     yield opened
     opened.close()
 

@@ -22,6 +22,7 @@ from ctxmem.stores.memory import MemoryCache
 from ctxmem.stores.redis import RedisCache
 from ctxmem.stores.sql import SqlStore
 from ctxmem.stores.valkey import EmbeddedValkey
+from tests.databases import database
 from tests.unit.retrieval.fakes import Hashing, Judge
 
 WORDS = ("tram", "cat", "harbour", "nine", "Ada")
@@ -29,7 +30,7 @@ WORDS = ("tram", "cat", "harbour", "nine", "Ada")
 
 @pytest.fixture
 def sql(tmp_path: Path) -> Iterator[SqlStore]:
-    opened = SqlStore(f"sqlite:///{tmp_path}/log.db")
+    opened = SqlStore(database(tmp_path / "log.db"))
     yield opened
     opened.close()
 

@@ -1,13 +1,15 @@
-"""A scripted server, a manager that keeps nothing, and a bare client."""
+"""A scripted server, a manager over an empty database, and a bare client."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
 
 from ctxmem import ContextManager
+from tests.databases import database
 from tests.service.upstream import Upstream
 from tests.service.wires import gpt
 
@@ -25,10 +27,10 @@ def upstream(server: Upstream) -> Upstream:
 
 
 @pytest.fixture
-def manager() -> Iterator[ContextManager]:
-    with_nothing = ContextManager("sqlite://")
-    yield with_nothing
-    with_nothing.close()
+def manager(tmp_path: Path) -> Iterator[ContextManager]:
+    opened = ContextManager(database(tmp_path / "scratch.db"))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

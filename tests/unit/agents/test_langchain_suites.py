@@ -30,6 +30,7 @@ from ctxmem.agents.langchain_models import CtxMemEmbeddings
 from ctxmem.agents.langchain_values import CtxMemByteStore, CtxMemCache
 from ctxmem.agents.langchain_vectors import CtxMemVectorStore
 from ctxmem.retrieval.library import Library, Source
+from tests.databases import database
 
 TEXTS = (
     "The harbour tram leaves at nine.",
@@ -41,7 +42,7 @@ TEXTS = (
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[ContextManager]:
-    made = ContextManager(f"sqlite:///{tmp_path}/kept.db")
+    made = ContextManager(database(tmp_path / "kept.db"))
     yield made
     made.close()
 

@@ -14,6 +14,7 @@ from ctxmem.ports import Counter
 from ctxmem.stores.memory import MemoryCache
 from ctxmem.stores.sql import SqlStore
 from ctxmem.testing import WordCounter
+from tests.databases import database
 
 
 def word_counter(model: str) -> Counter:
@@ -24,7 +25,7 @@ def word_counter(model: str) -> Counter:
 
 def open_manager(path: Path, **options: str) -> ContextManager:
     """A manager as a fresh process would open it: nothing hot."""
-    return ContextManager(Engine(SqlStore(f"sqlite:///{path}"), MemoryCache(), word_counter, Lexical()), **options)
+    return ContextManager(Engine(SqlStore(database(path)), MemoryCache(), word_counter, Lexical()), **options)
 
 
 @pytest.fixture

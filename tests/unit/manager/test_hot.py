@@ -11,12 +11,13 @@ from ctxmem.manager.engine import Engine
 from ctxmem.manager.hot import HotStates
 from ctxmem.stores.memory import MemoryCache
 from ctxmem.stores.sql import SqlStore
+from tests.databases import database
 from tests.unit.manager.conftest import word_counter
 from tests.unit.manager.test_arrive import assistant, user
 
 
 def manager(path: Path, cache: MemoryCache, room: int) -> ContextManager:
-    engine = Engine(SqlStore(f"sqlite:///{path}"), cache, word_counter, Lexical())
+    engine = Engine(SqlStore(database(path)), cache, word_counter, Lexical())
     object.__setattr__(engine, "hot", HotStates(engine.store, cache, room=room))
     return ContextManager(engine)
 

@@ -23,6 +23,7 @@ from ctxmem.stores.memory import MemoryCache
 from ctxmem.stores.sql import SqlStore
 from ctxmem.testing import WordCounter
 from ctxmem.types import Message
+from tests.databases import database
 from tests.unit.manager.conftest import word_counter
 from tests.unit.manager.test_arrive import user
 from tests.unit.manager.test_build import converse
@@ -47,7 +48,7 @@ class Writer:
 
 def opened(path: Path) -> ContextManager:
     """A manager whose answers queue work."""
-    engine = Engine(SqlStore(f"sqlite:///{path}"), MemoryCache(), word_counter, Lexical(), after_answer=wanted)
+    engine = Engine(SqlStore(database(path)), MemoryCache(), word_counter, Lexical(), after_answer=wanted)
     return ContextManager(engine, policy="mem1")
 
 

@@ -9,12 +9,13 @@ import pytest
 
 from ctxmem.retrieval.library import Library
 from ctxmem.stores.sql import SqlStore
+from tests.databases import database
 from tests.unit.retrieval.fakes import Hashing
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlStore]:
-    opened = SqlStore(f"sqlite:///{tmp_path}/log.db")
+    opened = SqlStore(database(tmp_path / "log.db"))
     yield opened
     opened.close()
 

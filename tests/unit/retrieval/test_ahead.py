@@ -15,6 +15,7 @@ from ctxmem.retrieval.library import Library, Query, Source
 from ctxmem.retrieval.pipelines import search
 from ctxmem.retrieval.tiered.index import TieredIndex
 from ctxmem.types import Message
+from tests.databases import database
 from tests.unit.retrieval.fakes import Hashing
 
 ASKED = "where does the tram stop?"
@@ -42,7 +43,7 @@ def embedder() -> Counting:
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[ContextManager]:
-    made = ContextManager(f"sqlite:///{tmp_path}/log.db")
+    made = ContextManager(database(tmp_path / "log.db"))
     yield made
     made.close()
 

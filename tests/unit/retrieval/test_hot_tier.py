@@ -24,6 +24,7 @@ from ctxmem.retrieval.tiered.hot import brought_up
 from ctxmem.retrieval.tiered.index import TieredIndex
 from ctxmem.retrieval.tiered.segment import ROWS, Segment
 from ctxmem.stores.sql import SqlStore
+from tests.databases import database
 from tests.unit.retrieval.fakes import Hashing, alike
 from tests.unit.retrieval.test_tiered import D, clustered, filled, names
 
@@ -222,7 +223,7 @@ def test_late_searches_cover_what_is_held(tmp_path: Path) -> None:
 
 def test_a_library_finds_the_same(tmp_path: Path) -> None:
     """On disk, with a tier for all namespaces."""
-    store = SqlStore(f"sqlite:///{tmp_path}/log.db")
+    store = SqlStore(database(tmp_path / "log.db"))
     tier = TorchTier()
     rows = [Source(f"tram {n} stops at gate {n % 7}", id=f"d{n}") for n in range(200)]
     found = []

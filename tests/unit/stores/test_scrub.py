@@ -13,6 +13,7 @@ from ctxmem.memory import Source
 from ctxmem.stores import engine, scrub
 from ctxmem.stores.sql import SqlStore
 from tests.contract.test_memories import added, memory
+from tests.databases import database
 
 NAMES = ("alice", "bob")
 
@@ -38,7 +39,7 @@ def count(folder: Path, word: bytes) -> int:
 
 @pytest.fixture
 def store(tmp_path: Path) -> SqlStore:
-    opened = SqlStore(f"sqlite:///{tmp_path}/log.db")
+    opened = SqlStore(database(tmp_path / "log.db"))
     yield opened
     opened.close()
 
