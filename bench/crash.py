@@ -36,6 +36,8 @@ TURNS = 8
 """Turns after which a client starts a new session."""
 PAUSE_S = 0.05
 """Seconds a client waits before it sends again what failed."""
+TAKEN = 8
+"""Messages acknowledged, at least, for each kill."""
 PATIENCE_S = 60.0
 """Seconds the service may take to come back."""
 
@@ -174,6 +176,15 @@ def back(service: Stack, part: Part) -> bool:
     return False
 
 
+def under_load(writers: Sequence[Writer], least: int) -> None:
+    """Wait until so many messages are acknowledged: the death of a service that takes nothing shows nothing."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        if sum(len(told) for writer in writers for told in list(writer.acknowledged.values())) >= least:
+            return
+        time.sleep(0.01)
+
+
 def ordeal(
     service: Stack, parts: Sequence[Part], *, rounds: int, clients: int = 3, seed: int = 0
 ) -> tuple[Verdict, list[str]]:
@@ -194,6 +205,7 @@ def ordeal(
     try:
         for number in range(rounds):
             part = parts[number % len(parts)]
+            under_load(writers, TAKEN * (number + 1))
             time.sleep(random.uniform(0.05, 0.6))
             kill(service, part)
             if not back(service, part):

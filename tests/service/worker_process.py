@@ -26,8 +26,8 @@ from service.worker.library import RemoteLibrary
 from service.worker.wire import Health
 from tests.service.conftest import Gateway, served
 
-LOADING = 120.0
-"""Seconds that a worker gets to load its model, converting it included."""
+LOADING = 240.0
+"""Seconds that a worker gets to load its model, converting it included; many, for the machine may be busy."""
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Work:
         environment = os.environ | {"CTXMEM_DATABASE_URL": f"sqlite:///{self.folder}/ctxmem.db"}
         environment |= {"CTXMEM_REDIS_URL": self.redis_url} if self.redis_url else {}
         self.process = subprocess.Popen(argv, env=environment)
-        library, end = RemoteLibrary(self.folder / "worker.sock"), time.monotonic() + 60
+        library, end = RemoteLibrary(self.folder / "worker.sock"), time.monotonic() + LOADING
         while time.monotonic() < end:
             with suppress(Unavailable):
                 library.embed(["warm"])
