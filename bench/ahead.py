@@ -26,6 +26,7 @@ from bench.local_models import Writer
 from ctxmem.ports import Embedder
 from ctxmem.retrieval.pipelines import Pipeline, search
 from ctxmem.retrieval.query import Query, Results
+from ctxmem.retrieval.tiered.build import build
 from ctxmem.retrieval.tiered.index import TieredIndex
 from ctxmem.retrieval.tiered.lookahead import Ticket
 from ctxmem.retrieval.tiered.segment import ROWS, Segment
@@ -68,24 +69,50 @@ class Turn:
     drafts: list[str] = field(default_factory=list)
 
 
-def measure(
-    questions: Sequence[str], vectors: Floats, models: tuple[Embedder, Writer], *, copies: int, probed: int
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the index is, and how much of it a search reads.
+
+    Attributes:
+        copies: of each vector, with noise, so that there is something to read.
+        lists: clusters; None for about four times the root of the number of vectors.
+        probed: clusters of a search; models of a fixed speed are measured with each, the written turns with the first.
+    """
+
+    copies: int
+    lists: int | None
+    probed: Sequence[int]
+
+
+def measure(questions: Sequence[str], vectors: Floats, models: tuple[Embedder, Writer], size: Size) -> None:
     """Build the index and print the tables."""
     embedder, writer = models
-    rows = np.concatenate([vectors, *(noisy(vectors, seed) for seed in range(copies))])
     with tempfile.TemporaryDirectory() as folder:
-        index = TieredIndex(Path(folder), embedder.name, embedder.dimensions, probed=probed)
-        index.add([str(number) for number in range(len(rows))], rows)
-        index.compact()
+        index = built(Path(folder), vectors, embedder, size)
         shelf = Shelf(index, embedder, writer)
-        lists, size = shelf.segment.manifest.lists, 4 * rows.size // 1_000_000
-        print(
-            f"{len(rows)} vectors ({len(vectors)} of passages), {size} MB on disk, {lists} clusters, {probed} searched"
-        )
-        for pipeline in WRITING:
-            written(pipeline, questions, shelf)
+        lists, count = shelf.segment.manifest.lists, len(index)
+        onto = 4 * count * embedder.dimensions // 1_000_000
+        print(f"{count} vectors ({len(vectors)} of passages), {onto} MB on disk, {lists} clusters", flush=True)
+        turns = {pipeline: written(pipeline, questions, shelf) for pipeline in WRITING}
+        for probed in size.probed:
+            index.probed = probed
+            for pipeline in WRITING:
+                print(f"\n{pipeline}, {probed} clusters searched, a model of fixed speed")
+                replayed(turns[pipeline], shelf)
         index.close()
+
+
+def built(folder: Path, vectors: Floats, embedder: Embedder, size: Size) -> TieredIndex:
+    """An index on disk of the vectors and their copies, which are not all in memory at once."""
+    count, path = len(vectors) * (1 + size.copies), folder / "vectors.npy"
+    rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(count, vectors.shape[1]))
+    for copy in range(1 + size.copies):
+        rows[copy * len(vectors) : (copy + 1) * len(vectors)] = noisy(vectors, copy) if copy else vectors
+    build(folder / "first", list(map(str, range(count))), rows, fingerprint=embedder.name, lists=size.lists)
+    del rows
+    path.unlink()
+    (folder / "current").write_text("first")
+    return TieredIndex(folder, embedder.name, embedder.dimensions, probed=size.probed[0])
 
 
 def noisy(vectors: Floats, seed: int) -> Floats:
@@ -166,8 +193,8 @@ class Shelf:
                 np.frombuffer(raw, dtype="<f4").reshape(-1, self.index.dimensions) @ row
 
 
-def written(pipeline: Pipeline, questions: Sequence[str], shelf: Shelf) -> None:
-    """Both tables of one pipeline."""
+def written(pipeline: Pipeline, questions: Sequence[str], shelf: Shelf) -> list[Turn]:
+    """The table of one pipeline behind SmolLM2; returns its turns without lookahead."""
     turns: dict[str, list[Turn]] = defaultdict(list)
     for number, question in enumerate(questions):
         shift = number % len(WAYS)
@@ -176,7 +203,8 @@ def written(pipeline: Pipeline, questions: Sequence[str], shelf: Shelf) -> None:
     base = turns["none"]
     more = fmean(len(turn.texts) - 1 for turn in base)
     seconds = median(turn.whole for turn in base)
-    print(f"\n{pipeline}, {len(questions)} questions, {more:.1f} texts of SmolLM2's each in {seconds:.1f} s; in ms\n")
+    print(f"\n{pipeline}, {len(questions)} questions, {shelf.index.probed} clusters searched; in ms. SmolLM2 writes")
+    print(f"{more:.1f} texts for each in {seconds:.1f} s\n")
     print("| lookahead | hit rate | clusters fetched | embedding | searches | ratio | after, ratio | whole, ratio |")
     print("|" + "---|" * 8)
     for way, rows in turns.items():
@@ -189,7 +217,7 @@ def written(pipeline: Pipeline, questions: Sequence[str], shelf: Shelf) -> None:
         cells += [f"{median(after) / median(row.embedding + row.searching for row in base):.2f}"]
         cells += [f"{sum(row.whole for row in rows) / sum(row.whole for row in base):.2f}"]
         print(f"| {way} | " + " | ".join(cells) + " |", flush=True)
-    replayed(base, shelf)
+    return base
 
 
 def replayed(turns: Sequence[Turn], shelf: Shelf) -> None:
@@ -229,8 +257,7 @@ def _turn(shelf: Shelf, rows: Floats, drafts: Floats, at: tuple[float, str, str]
         for row in rows:
             shelf.index.find(row, K, ticket=ticket)
     else:
+        if ticket is not None:
+            ticket.cancel()  # what a search waits for comes before what it may want, as `find` has it
         shelf.clusters(rows)
-    taken = time.perf_counter() - began
-    if ticket is not None:
-        ticket.cancel()
-    return taken
+    return time.perf_counter() - began

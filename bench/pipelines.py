@@ -1,7 +1,7 @@
 """Searches that ask a model first: what they find, and what looking ahead while the model writes saves.
 
     python -m bench.pipelines --cache DIR [--sets hotpotqa musique nq] [--questions 30]
-    python -m bench.pipelines --cache DIR --ahead [--questions 30] [--copies 0] [--probed 8]
+    python -m bench.pipelines --cache DIR --ahead [--questions 30] [--copies 0] [--probed 8 ...]
 
 The model is SmolLM2-135M-Instruct, greedy, in this process, on one thread. Without `--ahead`: share of a question's
 gold passages among the first 5 and 10 finds of each pipeline, as the library searches (hybrid), beside the plain search
@@ -64,7 +64,8 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=30, help="of a set; with --ahead, in all")
     parser.add_argument("--ahead", action="store_true", help="measure lookahead instead of what is found")
     parser.add_argument("--copies", type=int, default=0, help="with --ahead: copies of each vector, with noise")
-    parser.add_argument("--probed", type=int, default=8, help="with --ahead: clusters of a search")
+    parser.add_argument("--lists", type=int, help="with --ahead: clusters of the index")
+    parser.add_argument("--probed", type=int, nargs="+", default=[8], help="with --ahead: clusters of a search")
     asked = parser.parse_args()
     embedder, writer = Kept(embedder_named("minilm"), asked.cache), Writer()
     sets = [chosen(name, SETS[name], asked.questions) for name in asked.sets]
@@ -73,7 +74,7 @@ def main() -> None:
         share = -(-asked.questions // len(sets))
         questions = [text for data in sets for text in list(data.queries.values())[:share]]
         vectors = np.concatenate([embedder.embed(texts[at : at + 256]) for at in range(0, len(texts), 256)])
-        ahead.measure(questions, vectors, (embedder, writer), copies=asked.copies, probed=asked.probed)
+        ahead.measure(questions, vectors, (embedder, writer), ahead.Size(asked.copies, asked.lists, asked.probed))
         return
     for data in sets:
         with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,6 @@
 
     python -m bench.tiered --cache DIR [--count 1000000] [--queries 60]     # builds once; about 1.6 GB in DIR a build
     python -m bench.tiered --cache DIR --exact 100000                       # that many queries, results compared
-    python -m bench.tiered --cache DIR --together                           # batches; erasing, which changes DIR
 
 Vectors are synthetic (384 dimensions, in clusters); a query comes as a pair, what was asked and what a model made of
 it, at two distances. Rows of one table are interleaved, query by query; `cold` drops the file from the page cache
@@ -17,7 +16,6 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from itertools import islice
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, NamedTuple
@@ -52,7 +50,6 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=60)
     parser.add_argument("--gap", type=float, default=0.15)
     parser.add_argument("--exact", type=int, default=0)
-    parser.add_argument("--together", action="store_true")
     asked = parser.parse_args()
     faiss.omp_set_num_threads(1)
     vectors = made(asked.cache, asked.count)
@@ -60,10 +57,6 @@ def main() -> None:
     bench = Bench(index, vectors, asked.lists)
     if asked.exact:
         bench.exactness(asked.exact)
-        return
-    if asked.together:
-        bench.batches()
-        bench.erasing()
         return
     bench.memory()
     for name, cosine in LEVELS.items():
@@ -78,12 +71,12 @@ def made(cache: Path, count: int) -> Floats:
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(3)
-        centres = _unit(rng.normal(size=(CENTRES, DIMENSIONS)))
+        centres = unit(rng.normal(size=(CENTRES, DIMENSIONS)))
         out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(count, DIMENSIONS))
         for start in range(0, count, BLOCK):
             size = min(BLOCK, count - start)
-            noise = SPREAD * _unit(rng.normal(size=(size, DIMENSIONS)))
-            out[start : start + size] = _unit(centres[rng.integers(0, CENTRES, size)] + noise)
+            noise = SPREAD * unit(rng.normal(size=(size, DIMENSIONS)))
+            out[start : start + size] = unit(centres[rng.integers(0, CENTRES, size)] + noise)
         out.flush()
     mapped: Floats = np.load(path, mmap_mode="r")
     return mapped
@@ -113,7 +106,6 @@ class Bench:
     def __init__(self, index: TieredIndex, vectors: Floats, lists: int) -> None:
         assert index.segment is not None
         self.index, self.vectors, self.segment = index, vectors, index.segment
-        self.rows = self.segment.folder / ROWS
         codes = self.segment.codes.index
         self.plain = faiss.IndexIVFFlat(codes.quantizer, DIMENSIONS, lists, faiss.METRIC_INNER_PRODUCT)
         self.plain.own_fields, self.plain.nprobe = False, index.probed
@@ -142,7 +134,7 @@ class Bench:
             }
             for name, search in random.Random(number).sample(sorted(searches.items()), 2):
                 search()
-                taken.setdefault(name, []).append(_timed(search)[0])
+                taken.setdefault(name, []).append(timed(search)[0])
             for name, ahead, anchors in (
                 ("certified, cold", 0, ()),
                 ("cold, lookahead x1", 1, ()),
@@ -151,7 +143,7 @@ class Bench:
             ):
                 self.drop()
                 ticket = self.ticket(first, query, ahead, anchors, gap) if ahead else None
-                took, found = _timed(lambda query=query, ticket=ticket: self.index.find(query, K, ticket=ticket))
+                took, found = timed(lambda query=query, ticket=ticket: self.index.find(query, K, ticket=ticket))
                 taken.setdefault(name, []).append(took)
                 assert _same(found.matches, expected), "the result differs"
                 if not ahead:
@@ -182,7 +174,7 @@ class Bench:
                 running.append(ticket)
                 time.sleep(gap / 4)
                 own = ticket if cancelled else None
-                times.append(_timed(lambda query=query, own=own: self.index.find(query, K, ticket=own))[0].ms)
+                times.append(timed(lambda query=query, own=own: self.index.find(query, K, ticket=own))[0].ms)
             for ticket in running:
                 ticket.cancel()
             print(f"| {name} | {quantiles(times, n=20)[-1]:.1f} |")
@@ -203,39 +195,13 @@ class Bench:
             differing += not (found.exact and _same(found.matches, self.plain.search(query[None], k)))
         print(f"{count} queries, {differing} results that differ")
 
-    def batches(self) -> None:
-        """Searches one by one and together, warm; of each batch half are near one another, as one tenant's are."""
-        print("milliseconds of the processor\n")
-        print("| queries | one by one | together | clusters searched | different ones | vectors looked at | read |")
-        print("|---|---|---|---|---|---|---|")
-        for size in (2, 8, 32, 128):
-            near = [self.pair(0, 0.9)[0] for _ in range(size // 2)]
-            queries = np.array([*near, *(self.pair(number, 0.9)[1] for number in range(size - len(near)))])
-            queries = _unit(queries + 0.2 * _unit(np.random.default_rng(1).normal(size=queries.shape)))
-            apart, alone = _timed(lambda queries=queries: [self.index.find(query, K) for query in queries])
-            once, got = _timed(lambda queries=queries: self.index.find_many(queries, K))
-            for hits, other in zip(got.hits, alone, strict=True):
-                assert np.allclose([m.score for m in hits.matches], [m.score for m in other.matches], atol=1e-5)
-            lists, seen = sum(hits.lists for hits in got.hits), sum(hits.rows_read for hits in alone)
-            print(f"| {size} | {apart.cpu:.0f} | {once.cpu:.0f} | {lists} | {got.lists} | {seen} | {got.rows_read} |")
-
-    def erasing(self) -> None:
-        """Seconds until vectors are off the disk, the first that still are there."""
-        left = (f"v{number}" for number in range(len(self.segment)))
-        left = (name for name in left if self.index.vectors([name]).any())
-        for count in (1, 1000):
-            names = list(islice(left, count))
-            took, gone = _timed(lambda names=names: self.index.erase(names))
-            print(f"{gone} of {len(self.segment)} vectors erased in {took.ms / 1000:.1f} s")
-            assert not self.index.vectors(names).any()
-
     def pair(self, number: int, cosine: float) -> tuple[Floats, Floats]:
         """What was asked, and what became of it: a vector near one of ours, and one at this cosine from it."""
         rng = np.random.default_rng(number)
-        query = _unit(self.vectors[rng.integers(len(self.vectors))] + 0.3 * _unit(rng.normal(size=DIMENSIONS)))
+        query = unit(self.vectors[rng.integers(len(self.vectors))] + 0.3 * unit(rng.normal(size=DIMENSIONS)))
         other = rng.normal(size=DIMENSIONS)
-        other = _unit(other - (other @ query) * query)
-        return _unit(cosine * query + (1 - cosine**2) ** 0.5 * other), query
+        other = unit(other - (other @ query) * query)
+        return unit(cosine * query + (1 - cosine**2) ** 0.5 * other), query
 
     def ticket(self, first: Floats, query: Floats, ahead: int, anchors: tuple[float, ...], gap: float) -> Ticket:
         """A lookahead that had its time, fed with vectors on the way from the first to the query."""
@@ -243,7 +209,7 @@ class Bench:
         ticket = self.index.lookahead(first, expect=gap, lists=ahead * self.index.probed)
         for at, share in enumerate(anchors, start=1):
             time.sleep(gap * at / (len(anchors) + 2))
-            ticket.feed(_unit((1 - share) * first + share * query))
+            ticket.feed(unit((1 - share) * first + share * query))
         time.sleep(max(0.0, gap - (time.perf_counter() - began)))
         return ticket
 
@@ -255,11 +221,11 @@ class Bench:
                 offset, length = self.segment.span(number)
                 np.frombuffer(self.segment._read(offset, length), dtype="<f4").reshape(-1, DIMENSIONS) @ query
 
-        return _timed(scan)[0]
+        return timed(scan)[0]
 
     def drop(self) -> None:
         """Put the vectors' file out of the page cache."""
-        handle = os.open(self.rows, os.O_RDONLY)
+        handle = os.open(self.segment.folder / ROWS, os.O_RDONLY)
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(handle)
 
@@ -271,7 +237,8 @@ class Took(NamedTuple):
     cpu: float
 
 
-def _timed(search: Callable[[], Any]) -> tuple[Took, Any]:
+def timed(search: Callable[[], Any]) -> tuple[Took, Any]:
+    """What a search took, and what it found."""
     began, used = time.perf_counter(), time.thread_time()
     found = search()
     return Took(1000 * (time.perf_counter() - began), 1000 * (time.thread_time() - used)), found
@@ -291,7 +258,8 @@ def _same(matches: object, expected: tuple[Floats, NDArray[np.int64]]) -> bool:
     return all(f"v{row}" in found for row, score in zip(rows[there], scores[there], strict=True) if score > least)
 
 
-def _unit(vectors: NDArray[np.float64] | Floats) -> Floats:
+def unit(vectors: NDArray[np.float64] | Floats) -> Floats:
+    """Vectors, or one, of length 1."""
     made: Floats = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
     return made
 

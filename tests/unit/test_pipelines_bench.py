@@ -86,3 +86,14 @@ def test_copies_lie_in_the_neighbourhood() -> None:
     made = ahead.noisy(rows, seed=1)
     assert np.allclose(np.linalg.norm(made, axis=1), 1.0)
     assert ((made @ rows.T).argmax(1) == np.arange(8)).all()
+
+
+def test_the_index_holds_the_vectors_and_their_copies(tmp_path: Path) -> None:
+    """Each vector is found by itself; its copies are others."""
+    embedder = Hashing()
+    rows = embedder.embed(TEXTS)
+    index = ahead.built(tmp_path, rows, embedder, ahead.Size(copies=2, lists=8, probed=(8,)))
+    assert len(index) == 3 * len(TEXTS)
+    assert np.allclose(index.vectors(["0", "5"]), rows[[0, 5]])
+    assert [path.name for path in tmp_path.glob("*.npy")] == []
+    index.close()
