@@ -37,6 +37,7 @@ class Pairs:
         rarity: (asked,) log inverse document frequency of each query token.
         asked: tokens of the query, marks included.
         scores: (n,) the running score.
+        expected: (n,) what the final score is expected to be; after the last layer, what it is.
     """
 
     states: Tensor
@@ -45,11 +46,48 @@ class Pairs:
     rarity: Tensor
     asked: int
     scores: Tensor
+    expected: Tensor
 
     def keep(self, places: Tensor) -> Pairs:
         """The documents at `places` alone."""
-        kept = {name: getattr(self, name)[places] for name in ("states", "valid", "content", "scores")}
+        kept = {name: getattr(self, name)[places] for name in ("states", "valid", "content", "scores", "expected")}
         return replace(self, **kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a head sees of one query beside n documents.
+
+    Attributes:
+        query: (n, width) mean state of the query, of length 1.
+        document: (n, width) of the document.
+        tokens: (n, asked, width) states of the query.
+        matches: (n, asked, 1 + kernels) best match and soft counts of each query token.
+    """
+
+    query: Tensor
+    document: Tensor
+    tokens: Tensor
+    matches: Tensor
+
+    @classmethod
+    def of(cls, states: Tensor, pairs: Pairs) -> Sight:
+        """From (n, asked + longest document, width) states."""
+        asked, mask = pairs.asked, pairs.valid[..., None].to(states.dtype)
+        query, document = states[:, :asked], states[:, asked:]
+        kept = mask[:, asked:]
+        mean_query = normalize(query.mean(1), dim=-1)
+        mean_document = normalize((document * kept).sum(1) / kept.sum(1), dim=-1)
+        near = normalize(query, dim=-1) @ normalize(document, dim=-1).transpose(1, 2)  # (n, asked, longest)
+        near = near.masked_fill(~pairs.content[:, None, asked:], -1.0)
+        found = [near.amax(-1)]
+        found += [torch.exp(-(((near - middle) / _WIDTH) ** 2) / 2).sum(-1).log1p() for middle in _KERNELS]
+        return cls(mean_query, mean_document, query, torch.stack(found, -1))
+
+    def matched(self, emphasis: Tensor, pairs: Pairs) -> Tensor:
+        """(n, 1 + kernels) matches, each query token counting by the softmax of its (n or 1, asked) emphasis."""
+        weight = emphasis.masked_fill(~pairs.content[:, : pairs.asked], CLOSED).softmax(-1)
+        return (self.matches * weight[..., None]).sum(1)
 
 
 class Head(nn.Module):
@@ -69,25 +107,35 @@ class Head(nn.Module):
         self.document = nn.Parameter(torch.zeros(width))
         self.term = nn.Parameter(torch.zeros(width))
 
-    def forward(self, states: Tensor, pairs: Pairs) -> Tensor:
-        asked, mask = pairs.asked, pairs.valid[..., None].to(states.dtype)
-        query, document = states[:, :asked], states[:, asked:]  # (n, asked, width), (n, longest, width)
-        mean_query = normalize(query.mean(1), dim=-1)
-        kept = mask[:, asked:]
-        mean_document = normalize((document * kept).sum(1) / kept.sum(1), dim=-1)
-        score = 10 * (mean_query * mean_document) @ self.product
-        score = score + mean_query @ self.query + mean_document @ self.document
-        return score + 10 * self._matches(query, document, pairs) @ self.match
+    def forward(self, sight: Sight, pairs: Pairs) -> Tensor:
+        score = 10 * (sight.query * sight.document) @ self.product
+        score = score + sight.query @ self.query + sight.document @ self.document
+        return score + 10 * self.matched(sight, pairs) @ self.match
 
-    def _matches(self, query: Tensor, document: Tensor, pairs: Pairs) -> Tensor:
-        """(n, 1 + kernels) best matches and soft counts."""
-        near = normalize(query, dim=-1) @ normalize(document, dim=-1).transpose(1, 2)  # (n, asked, longest)
-        near = near.masked_fill(~pairs.content[:, None, pairs.asked :], -1.0)
-        weight = (pairs.rarity + query @ self.term).masked_fill(~pairs.content[:, : pairs.asked], CLOSED)
-        weight = weight.softmax(-1)
-        found = [near.amax(-1)]
-        found += [torch.exp(-(((near - middle) / _WIDTH) ** 2) / 2).sum(-1).log1p() for middle in _KERNELS]
-        return (torch.stack(found, -1) * weight[..., None]).sum(1)
+    def matched(self, sight: Sight, pairs: Pairs) -> Tensor:
+        """(n, 1 + kernels) matches by the rarity of the query's tokens and what they stand for."""
+        return sight.matched(pairs.rarity + sight.tokens @ self.term, pairs)
+
+
+class Foresight(nn.Module):
+    """What the layers to come will add to the score, a linear function of what a head sees: (n,).
+
+    Args:
+        width: size of a hidden state.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(2 * width + 3 * (1 + len(_KERNELS))), requires_grad=False)
+
+    def forward(self, sight: Sight, head: Head, pairs: Pairs) -> Tensor:
+        return self.features(sight, head, pairs) @ self.weights
+
+    def features(self, sight: Sight, head: Head, pairs: Pairs) -> Tensor:
+        """(n, features): product of the means, the document's, and matches by the head's weights, rarity and none."""
+        rarity = pairs.rarity.expand(pairs.content.shape[0], -1)
+        matches = head.matched(sight, pairs), sight.matched(rarity, pairs), sight.matched(0 * rarity, pairs)
+        return torch.cat([10 * sight.query * sight.document, sight.document, *(10 * one for one in matches)], -1)
 
 
 class Interaction(nn.Module):
@@ -111,6 +159,7 @@ class Interaction(nn.Module):
             Head(width, cosine=20.0 if at == last else 0.0, match={0: 8.0, last: 4.0}.get(at, 0.5))
             for at in range(depth + 1)
         )
+        self.foresights = nn.ModuleList(Foresight(width) for _ in range(depth))
 
     def begin(self, query: Sequence[int], documents: Sequence[Sequence[int]]) -> Pairs:
         """Embed one query beside its documents and score them by their words alone.
@@ -130,9 +179,9 @@ class Interaction(nn.Module):
             content[:, 0] = True
         rarity = self.frequency[ids[0, : len(asked)]].log()  # type: ignore[index]
         states = self.embeddings(input_ids=ids, position_ids=places)
-        pairs = Pairs(states, valid, content, rarity, len(asked), states.new_zeros(len(rows)))
-        scores = self.heads[0](self.embeddings.word_embeddings(ids).float(), pairs)
-        return replace(pairs, scores=scores)
+        none = states.new_zeros(len(rows))
+        pairs = Pairs(states, valid, content, rarity, len(asked), none, none)
+        return self._scored(0, self.embeddings.word_embeddings(ids).float(), pairs)
 
     def advance(self, at: int, pairs: Pairs, *, layer: nn.Module | None = None) -> Pairs:
         """Run layer `at`, from 0, and add its head's score; `layer` stands in for the model's own."""
@@ -141,8 +190,16 @@ class Interaction(nn.Module):
             apart = torch.arange(states.shape[1]) >= pairs.asked
             states = states + apart[:, None] * self.segment
         states = (layer or self.layers[at])(states, self._mask(at, pairs))
-        scores = pairs.scores + self.heads[at + 1](states.float(), pairs)
-        return replace(pairs, states=states, scores=scores)
+        return self._scored(at + 1, states.float(), replace(pairs, states=states))
+
+    def _scored(self, done: int, states: Tensor, pairs: Pairs) -> Pairs:
+        """With what the head after so many layers adds to the score, and what is foreseen there."""
+        sight = Sight.of(states, pairs)
+        scores = pairs.scores + self.heads[done](sight, pairs)
+        if done == len(self.foresights):
+            return replace(pairs, scores=scores, expected=scores)
+        foreseen = self.foresights[done](sight, self.heads[done], pairs)
+        return replace(pairs, scores=scores, expected=scores + foreseen)
 
     def _mask(self, at: int, pairs: Pairs) -> Tensor:
         """(n, heads, length, length) added to the attention logits."""

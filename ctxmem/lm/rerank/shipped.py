@@ -99,7 +99,7 @@ class InteractionModel:
         return self.model.advance(at, state, layer=self.weights.layer(at))
 
     def scores(self, done: int, state: Pairs) -> Tensor:
-        return state.scores
+        return state.expected
 
     def close(self) -> None:
         self.weights.close()
@@ -119,7 +119,8 @@ class InteractionModel:
 
     def _take_heads(self) -> None:
         for name, weights in self.model.named_parameters():
-            if name.startswith(("heads.", "gates", "segment")):
+            foreseen = name.startswith("foresights.") and name in self._own  # files of before have none
+            if foreseen or name.startswith(("heads.", "gates", "segment")):
                 weights.data.copy_(self._own.read(name))
 
     def _resident(self) -> Resident:

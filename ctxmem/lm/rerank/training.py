@@ -24,6 +24,7 @@ from transformers import AutoModel
 
 from ctxmem.lm.loading import Progress, loading_alone
 from ctxmem.lm.products import has_bf16
+from ctxmem.lm.rerank.foresight import foresee
 from ctxmem.lm.rerank.interaction import OPENED, Interaction
 from ctxmem.lm.rerank.rows import Row, read_rows, token_rarity
 from ctxmem.lm.rerank.shipped import write
@@ -205,7 +206,7 @@ def trained_names(model: Interaction) -> frozenset[str]:
     """Names of the parameters that training changes."""
     lower = tuple(f"layers.{at}." for at in range(OPENED))
     names = (name for name, _ in model.named_parameters())
-    return frozenset(name for name in names if not name.startswith(("embeddings.", *lower)))
+    return frozenset(name for name in names if not name.startswith(("embeddings.", "foresights.", *lower)))
 
 
 def _mixed() -> Any:
@@ -263,5 +264,7 @@ def train_reranker(
     best = run.run()
     path = out / "reranker.safetensors"
     chosen = torch.load(out / BEST, weights_only=True)
-    write(chosen["weights"], path, card={"recipe": json.dumps(chosen["recipe"]), "dev": json.dumps(chosen["log"])})
+    model.load_state_dict(chosen["weights"], strict=False)
+    weights = chosen["weights"] | foresee(model, train, seed=recipe.seed)
+    write(weights, path, card={"recipe": json.dumps(chosen["recipe"]), "dev": json.dumps(chosen["log"])})
     return Trained(path, best)
