@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from ctxmem.lm.rerank.interaction import Interaction
+from ctxmem.lm.rerank.interaction import Foresight, Interaction
 from ctxmem.lm.rerank.rows import Row
 
 RIDGE = 0.3
@@ -40,7 +41,8 @@ class Foreseeing:
 
     def __init__(self, model: Interaction) -> None:
         self.model, self.queries = model, 0
-        exits, features = len(model.foresights), len(model.foresights[0].weights)
+        self._foresights = [cast(Foresight, one) for one in model.foresights]
+        exits, features = len(self._foresights), len(self._foresights[0].weights)
         self._squares = torch.zeros(exits, features, features, dtype=torch.float64)
         self._sides = torch.zeros(exits, features, dtype=torch.float64)
 
@@ -61,15 +63,16 @@ class Foreseeing:
             own = square.diagonal()
             added = RIDGE * (own + _FLAT * own.mean()) + 1e-9
             found = torch.linalg.solve(square + added.diag(), self._sides[done])
-            self.model.foresights[done].weights.data.copy_(found)
+            self._foresights[done].weights.data.copy_(found)
 
     def _run(self, query: Sequence[int], documents: Sequence[Sequence[int]]) -> tuple[list[Tensor], list[Tensor]]:
         """By exit (documents, features) that its foresight is given, and (documents,) running scores, the last too."""
         features: list[Tensor] = []
-        watched = [
-            one.register_forward_hook(lambda foresight, given, _: features.append(foresight.features(*given)))
-            for one in self.model.foresights
-        ]
+
+        def note(foresight: Any, given: Any, _: object) -> None:
+            features.append(foresight.features(*given))
+
+        watched = [one.register_forward_hook(note) for one in self._foresights]
         try:
             pairs = self.model.begin(query, documents)
             scores = [pairs.scores]
