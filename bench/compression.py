@@ -106,6 +106,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--ratios", nargs="+", type=float, default=RATIOS)
     parser.add_argument("--texts", type=int, help="texts of each set, at most those that are reported")
     parser.add_argument("--dev", action="store_true", help="other texts: those that the library's rules were chosen on")
+    parser.add_argument("--after", type=int, default=0, help="leave out so many texts first, such as those chosen on")
     parser.add_argument("--skip", nargs="+", choices=NAMES, default=[], help="rows to leave out")
     parser.add_argument("--results", type=Path, default=results_file(), help="SQLite file of scores and peers' outputs")
     parser.add_argument("--json", type=Path, help="write everything there")
@@ -120,7 +121,8 @@ def main(arguments: Sequence[str]) -> int:
     results = []
     for data in asked.data:
         most = cases.REPORTED[data]
-        texts = cases.load(data, min(asked.texts or most, most), dev=asked.dev)
+        number = (asked.texts or most) if asked.dev else min(asked.texts or most, most) - asked.after
+        texts = cases.load(data, number, dev=asked.dev, after=asked.after)
         for ratio in asked.ratios:
             tallies = {}
             for name in names:

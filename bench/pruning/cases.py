@@ -65,20 +65,21 @@ def folder() -> Path:
     return Path(os.environ.get("CTXMEM_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 
 
-def load(name: str, limit: int, *, dev: bool = False) -> list[Case]:
+def load(name: str, limit: int, *, dev: bool = False, after: int = 0) -> list[Case]:
     """Cases of a set, the same ones each time.
 
     Args:
         name: one of `SETS`.
         limit: most cases.
         dev: those that the library's rules were chosen on; they are never among the first `REPORTED`.
+        after: leaves out so many of them first.
 
     Raises:
         FileNotFoundError: the set is not in the folder.
     """
     found = list(SETS[name]())
     random.Random(_SEED).shuffle(found)
-    return found[REPORTED[name] if dev else 0 :][:limit]
+    return found[after + (REPORTED[name] if dev else 0) :][:limit]
 
 
 def plain(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter as Tally
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ _LINK = r"[^\S\n]+(?:of|the|de|von|van|and|&)"
 _JSON_TRIES = 64
 _DENSE_TAGS = 6
 _PROSE_TAG = re.compile(r"(?:blockquote|br|div|d[dlt]|em|h[1-6]|li|[ou]l|p|span|strong|su[bp])\Z", re.I)
+_BLOCK_TAG = re.compile(r"(?:blockquote|div|d[dlt]|h[1-6]|li|[ou]l|p)\Z", re.I)
 _PROSE_PER_TAG = 60
 _APART = 400
 """Characters between two tags that make one piece of data no more."""
@@ -81,18 +83,37 @@ def hard(text: str) -> tuple[Span, ...]:
     """The spans that stay whatever happens, in order, none overlapping.
 
     Code fences and inline code, `<ctx:keep>` blocks, restore marks, special-token text, JSON, dense XML (else its tags
-    alone) and tables.
+    alone, but for those of elements of prose) and tables.
 
     >>> text = "Run `make test` first."
     >>> [text[span.start : span.end] for span in hard(text)]
     ['`make test`']
+    """
+    return spans(text)[0]
+
+
+def spans(text: str) -> tuple[tuple[Span, ...], dict[Span, Span]]:
+    """The hard spans; and the tags of paragraphs, headings and list items, each with the other tag of its pair.
+
+    Such an element frames prose: it stays when something in it does. Elements never cross each other, and words are
+    apart without their tags, too.
+
+    >>> text = "<p>So.</p> <b>No.</b>"
+    >>> [[text[span.start : span.end] for span in sorted(some)] for some in spans(text)]
+    [['<b>', '</b>'], ['<p>', '</p>']]
     """
     found: list[tuple[int, int]] = []
     for pattern in (_FENCE, _KEEP, _INLINE, _MARK, _SPECIAL, _TABLE):
         found += [match.span() for match in pattern.finditer(text) if match.end() > match.start()]
     found += _json_blocks(text)
     found += _tags(text)
-    return tuple(Span(start, end) for start, end in _merged(found))
+    merged = dict.fromkeys(_merged(found))
+    elements: dict[Span, Span] = {}
+    for opened, closed in _pairs(text):
+        if opened in merged and closed in merged:
+            del merged[opened], merged[closed]
+            elements |= {Span(*opened): Span(*closed), Span(*closed): Span(*opened)}
+    return tuple(Span(start, end) for start, end in merged), elements
 
 
 def soft(text: str) -> tuple[Span, ...]:
@@ -159,6 +180,28 @@ def _tags(text: str) -> Iterator[tuple[int, int]]:
             run = []
         run.append(match)
     yield from _dense(run, names)
+
+
+def _pairs(text: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Opening and closing tag of each element of prose that stands apart from the words around it."""
+    opened: list[re.Match[str]] = []
+    names = Tally[str]()
+    for match in _TAG.finditer(text):
+        name = match[2]
+        if match[3] or not _BLOCK_TAG.match(name):
+            continue
+        if not match[1]:
+            opened.append(match)
+            names[name] += 1
+        while match[1] and names[name]:
+            first = opened.pop()
+            names[first[2]] -= 1
+            if first[2] != name:
+                continue
+            before, after = text[first.start() - 1 : first.start()], text[match.end() : match.end() + 1]
+            if (before.isspace() or before in ("", ">")) and (after.isspace() or after in ("", "<")):
+                yield first.span(), match.span()
+            break
 
 
 def _dense(run: list[re.Match[str]], names: set[str]) -> Iterator[tuple[int, int]]:

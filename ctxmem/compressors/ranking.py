@@ -237,7 +237,8 @@ def _content(unit: Unit) -> list[str]:
 
 def _passages(text: str, units: Sequence[Unit]) -> tuple[list[int], list[str], list[Place]]:
     """By unit, the number of its sentence; the sentences; and by sentence, where it stands."""
-    cut = sentences(text)
+    whole = sentences(text)
+    cut = [one for one in whole if one.kind != "frame"] or whole
     starts, lines = [one.start for one in cut], [one.start for one in blocks(text)]
     gaps = [match.end() for match in _GAP.finditer(text)]
     owners = [max(0, bisect_right(starts, unit.body) - 1) for unit in units]

@@ -4,7 +4,8 @@ A sum of standard scores: the cosine of an embedder, if there is one; BM25 (Robe
 Probabilistic Relevance Framework", eq. 3.15, the text's own passages being the collection); a part of the same two for
 what the two best passages name (pseudo-relevance feedback), by which a second hop is found; half of the best score in
 the same line; and the mean of the passages around it in other lines of its section, since a passage often leaves to its
-neighbours what it is about: turns of a talk, clauses of a contract.
+neighbours what it is about: turns of a talk, clauses of a contract. Then sections that good passages name come up (see
+`ctxmem.compressors.links`), and what goes on after a semicolon follows what it goes on from.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import log, sqrt
 
+from ctxmem.compressors import links
 from ctxmem.compressors.words import stop
 from ctxmem.ports import Embedder
 
@@ -29,6 +31,9 @@ AROUND = 1.0
 
 REACH = 5
 """How many passages before and after one are around it."""
+
+GOES_ON = 0.5
+"""Part of the score of a passage that ends in a semicolon which the one after it has at least, beside its own."""
 
 BRIDGE = 0.3
 """Weight of what the best passages name: who a question asks about is often named by its first answer alone."""
@@ -84,7 +89,9 @@ class Question:
             near = (vectors @ vectors[best].T).max(axis=1).tolist()
             bridged = [one + other for one, other in zip(bridged, _standard(near), strict=True)]
         found = [one + BRIDGE * other for one, other in zip(found, bridged, strict=True)]
-        return _standard(_with_company(found, places)), likeness
+        found = _standard(_with_company(found, places))
+        found = links.followed(found, passages, [section for section, _ in places], self.text)
+        return _standard(_gone_on(found, passages, places)), likeness
 
 
 def _words(text: str) -> list[str]:
@@ -133,6 +140,14 @@ def _around(at: int, scores: Sequence[float], places: Sequence[Place]) -> float:
     section, line = places[at]
     found = [scores[i] for i in near if places[i][0] == section and places[i][1] != line]
     return sum(found) / len(found) if found else 0.0
+
+
+def _gone_on(scores: Sequence[float], passages: Sequence[str], places: Sequence[Place]) -> list[float]:
+    carried = list(scores)
+    for i in range(1, len(carried)):
+        if places[i] == places[i - 1] and passages[i - 1].endswith((";", ",")):
+            carried[i] = max(carried[i], GOES_ON * carried[i - 1] + (1 - GOES_ON) * carried[i])
+    return carried
 
 
 def _standard(values: Sequence[float]) -> list[float]:

@@ -57,7 +57,8 @@ class Unit:
         start: offset of the whitespace before it.
         body: offset of its first character that is not whitespace.
         end: offset after its last character.
-        kind: `text` is pruned by score; `hard` always stays; `frame` (bracket, full stop) stays with what it frames.
+        kind: `text` is pruned by score; `hard` always stays; `frame` (bracket, full stop, tag of a paragraph) stays
+            with what it frames.
         words: its words.
         weight: how much it should stay beyond its score, in [0, 1].
         scope: for a frame, indexes of the units it frames: first, and one after the last.
@@ -99,9 +100,13 @@ SPLITS: dict[UnitName, Callable[[str], list[Unit]]] = {"phrase": phrases, "sente
 def _cut(text: str, unit: UnitName) -> list[Unit]:
     chunker = _Chunker(text, unit)
     position = 0
-    for span in protect.hard(text):
+    hard, tags = protect.spans(text)
+    for span in sorted((*hard, *tags)):
         chunker.read(position, span.start)
-        chunker.hard(span)
+        if span in tags:
+            chunker.tag(span, opens=span < tags[span])
+        else:
+            chunker.hard(span)
         position = span.end
     chunker.read(position, len(text))
     units = chunker.finish()
@@ -123,6 +128,7 @@ class _Chunker:
         words: words of the last unit.
         sentence: index of the sentence's first unit.
         brackets: open brackets: character and unit index.
+        tags: unit indexes of the tags of open elements.
     """
 
     text: str
@@ -134,6 +140,7 @@ class _Chunker:
     words: list[str] = field(default_factory=list)
     sentence: int = 0
     brackets: list[tuple[str, int]] = field(default_factory=list)
+    tags: list[int] = field(default_factory=list)
 
     def read(self, start: int, end: int) -> None:
         """Cut the stretch between two hard spans."""
@@ -156,6 +163,18 @@ class _Chunker:
         self._close()
         self.units.append(Unit(self.position, span.start, span.end, "hard", weight=1.0))
         self.position = span.end
+
+    def tag(self, span: protect.Span, *, opens: bool) -> None:
+        """Take one of an element's two tags as a frame around what stands between them."""
+        self._close()
+        index = len(self.units)
+        self.units.append(Unit(self.position, span.start, span.end, "frame", scope=(index, index)))
+        self.position = span.end
+        if opens:
+            self.tags.append(index)
+        else:
+            opened = self.tags.pop()
+            self.units[opened].scope = self.units[index].scope = (opened + 1, index)
 
     def finish(self) -> list[Unit]:
         """The units; whitespace at the end of the text becomes a frame around all of them."""

@@ -8,9 +8,9 @@ encyclopaedias, handbooks, code by its definitions. Nothing is trained, and no c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from ctxmem.headings import folded, name
 from ctxmem.ports import Match
 from ctxmem.retrieval.fuse import standardised
 
@@ -20,11 +20,7 @@ GAIN = 3.0
 """Most that a named candidate gains, in deviations of the scores; `bench/retrieval.py` chose it on training queries."""
 _SHARED = 3
 """A name gains half as much when so many candidates say it."""
-_LONGEST_NAME = 8  # words
-_SHORTEST_NAME = 3  # characters
 _APART = 1e-6
-_ASIDE = re.compile(r"\s*\([^)]*\)")
-_WORD = re.compile(r"\w+")
 
 
 def names(lead: str) -> frozenset[str]:
@@ -34,8 +30,7 @@ def names(lead: str) -> frozenset[str]:
         lead: lines of headings, those of one line joined by " > ", as in `Chunk.lead`.
     """
     last = (line.rpartition(" > ")[2] for line in lead.splitlines() if not line.startswith("["))
-    folded = (_folded(_ASIDE.sub("", one)).strip() for one in last)
-    return frozenset(one for one in folded if len(one) >= _SHORTEST_NAME and one.count(" ") < _LONGEST_NAME)
+    return frozenset(filter(None, map(name, last)))
 
 
 def followed(ranked: Sequence[Match], texts: Mapping[str, str], known: Mapping[str, Collection[str]]) -> list[Match]:
@@ -49,10 +44,10 @@ def followed(ranked: Sequence[Match], texts: Mapping[str, str], known: Mapping[s
     scores = standardised({match.id: match.score for match in ranked})
     order = sorted(scores, key=lambda id: (-scores[id], id))
     place = {id: at for at, id in enumerate(order)}
-    words = {id: _folded(texts.get(id, "")) for id in order}
+    words = {id: folded(texts.get(id, "")) for id in order}
     risen = dict(scores)
-    for name, target in _bearers(order, known).items():
-        saying = [id for id in order if f" {name} " in words[id] and name not in known.get(id, ())]
+    for heading, target in _bearers(order, known).items():
+        saying = [id for id in order if f" {heading} " in words[id] and heading not in known.get(id, ())]
         first = next((id for id in saying if place[id] < min(SOURCES, place[target])), None)
         if first is not None:
             gained = scores[target] + GAIN / (1 + len(saying) / _SHARED)
@@ -65,11 +60,6 @@ def _bearers(order: Iterable[str], known: Mapping[str, Collection[str]]) -> dict
     """By name, the best candidate that goes by it."""
     found: dict[str, str] = {}
     for id in order:
-        for name in known.get(id, ()):
-            found.setdefault(name, id)
+        for heading in known.get(id, ()):
+            found.setdefault(heading, id)
     return found
-
-
-def _folded(text: str) -> str:
-    """The words in lower case between single spaces, one at each end."""
-    return f" {' '.join(_WORD.findall(text.casefold()))} "

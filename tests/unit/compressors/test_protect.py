@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -44,18 +45,29 @@ def test_hard_spans_are_found_by_structure(text, expected):
 
 
 def test_paragraphs_and_list_items_are_prose():
-    """However many there are their words may go and their tags stay; the rows of a table stay whole."""
+    """However many there are their words may go, and their tags frame them; the rows of a table stay whole."""
     page = "<P> Paris is old . </P> <Ul> " + "<Li> A river , and a bridge . </Li> " * 20 + "</Ul>"
-    assert {page[span.start : span.end] for span in protect.hard(page)} == {
-        "<P>",
-        "</P>",
-        "<Ul>",
-        "<Li>",
-        "</Li>",
-        "</Ul>",
+    spans, elements = protect.spans(page)
+    assert not spans
+    assert Counter(page[span.start : span.end] for span in elements) == {
+        "<P>": 1,
+        "</P>": 1,
+        "<Ul>": 1,
+        "<Li>": 20,
+        "</Li>": 20,
+        "</Ul>": 1,
     }
+    assert all(elements[other] == span and span != other for span, other in elements.items())
     table = "<Table> " + "<Tr> <Td> 1 </Td> <Td> Bern </Td> </Tr> " * 4 + "</Table>"
     assert [text for text in hard(f"{table} {page} {table}") if "Bern" in text] == [table, table]
+
+
+@pytest.mark.parametrize(
+    "page", ["a<p>b</p>c", "<p>a<p>b", "<p>a</P>", "`<p>` a </p>", "<p>a</div></p>b", "<em>a</em>"]
+)
+def test_tags_that_frame_no_paragraph_stay(page):
+    """Where words would run together, where one of the two is missing or is code, and inside of a line."""
+    assert not protect.spans(page)[1]
 
 
 def test_tags_around_prose_stay_and_the_prose_does_not():

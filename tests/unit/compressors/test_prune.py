@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -43,6 +44,21 @@ def prune(text: str, share: float, *, count=COUNT, how: Prune | None = None) -> 
 def subsequence(part: str, whole: str) -> bool:
     characters = iter(whole)
     return all(char in characters for char in part)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_an_element_of_prose_goes_with_all_that_is_in_it(share):
+    """Its tags stay in pairs, around what is left; none is empty."""
+    items = "<li> Item 0 weighs <em>nothing</em> . </li> "
+    items += "".join(f"<li> Item {i} weighs {i * 7} stones and more . </li> " for i in range(1, 30))
+    page = f"<h1> On stones </h1> <ul> {items}</ul> <p> That is all of it , as far as anybody knows . </p>"
+    left = prune(page, share).text
+    assert left != page
+    for name in ("h1", "ul", "li", "p"):
+        assert left.count(f"<{name}>") == left.count(f"</{name}>") <= page.count(f"<{name}>")
+        assert not re.search(rf"<{name}>\s*</{name}>", left)
+    assert "<em>" in left and "</em>" in left  # tags inside of a line are hard spans
+    assert left.count("<li>") < 30 or share > 0.5
 
 
 class TestLaws:

@@ -59,6 +59,46 @@ def test_a_second_hop_is_found_by_the_name_that_the_first_one_gives():
     assert "Marbach was born in 1871 in Trier" in (asked.text or "")
 
 
+CAMPAIGN = "The slogan was that of the campaign of Tim Kaine."
+PEOPLE = [
+    "Ann Lee: Lee keeps bees.",
+    "Tim Kaine: Kaine sits for Virginia.",
+    "He plays the harmonica.",
+    "Bo Ray: Ray sings.",
+]
+
+
+def follow(question: str, *, heading: str = "Tim Kaine") -> list[float]:
+    """Relevance of a campaign and four people's passages, the two in the middle being one section."""
+    people = [one.replace("Tim Kaine", heading) for one in PEOPLE]
+    passages = [f"The {place} is open." for place in PLACES] + [CAMPAIGN, *people]
+    sections = [*range(9), 9, 10, 10, 11]
+    found, _ = Question(question).relevance(passages, [(section, i) for i, section in enumerate(sections)])
+    return found
+
+
+def test_a_section_that_a_good_passage_names_comes_up_behind_it():
+    """All of the section, whatever of it is asked; never before the passage that names it."""
+    campaign, lee, *kaine, ray = follow("the slogan of the campaign")[8:]
+    assert campaign > min(kaine) > max(lee, ray)
+
+
+def test_a_name_that_is_asked_or_that_several_go_by_leads_nowhere():
+    """The question finds it by itself; and who speaks in a talk is no heading."""
+    asked, nobody = follow("the slogan of the campaign of Tim Kaine"), follow("Tim Kaine", heading="Sue Wu")
+    assert asked[10] > nobody[10]  # by its words
+    assert max(follow("the slogan of the campaign", heading="Ann Lee")[9:12]) < follow("the slogan of the campaign")[11]
+
+
+def test_what_goes_on_after_a_semicolon_follows_what_it_goes_on_from():
+    """In the same line alone."""
+    passages = [f"The {place} is open." for place in PLACES] + ["The firm may (i) sell the ferry;", "(ii) rent a car."]
+    same, _ = Question("ferry").relevance(passages, [(i, i) for i in range(8)] + [(8, 8), (8, 8)])
+    apart, _ = Question("ferry").relevance(passages, [(i, i) for i in range(10)])
+    assert same[8] > same[9] > max(same[:8])
+    assert apart[9] == max(apart[:8])
+
+
 def test_what_goes_says_why():
     """For a question that it has little to do with it, else that it tells little."""
     compress = Compressor(WordCounter(), Lexical())

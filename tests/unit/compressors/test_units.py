@@ -25,6 +25,7 @@ def cut(split, text: str) -> list[str]:
 @example(text="!!!!")
 @example(text="<|im_end|> a `b` c")
 @example(text="(a [b) c]")
+@example(text="<ul> <li> a (b </li> <li>c</ul> d) <p></p> </li>")
 def test_units_tile_the_source(name, text):
     """Put one after the other they are the text again, and each body starts after its whitespace."""
     units = SPLITS[name](text)
