@@ -2,8 +2,8 @@
 
 Every row is one run over the same queries: BM25, vectors and both fused, as the library does it, beside plain FAISS
 over what sentence-transformers makes of the same model. The weight of the vectors was chosen (`--choose`) on the
-training queries of NQ, HotpotQA, SciFact and SQuAD, none of which is in the table. That of the reranker is the largest
-at which neither dev queries (`--choose --rerank`) nor LoCoMo's first two chats fall; the latter are in the table.
+training queries of NQ, HotpotQA, SciFact and SQuAD, none of which is in the table. Those of the reranker are from dev
+queries (`--choose --rerank`) and, in chats, from LoCoMo's first two, which are in the table.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bench.rerank_chats import named
 from bench.rerank_sets import RankingSet
 from ctxmem.lm.encoder import embedder_named
 from ctxmem.ports import Embedder, Reranker
-from ctxmem.retrieval.fuse import RERANKED, read_again
+from ctxmem.retrieval.fuse import IN_CHATS, RERANKED, read_again
 from ctxmem.retrieval.hybrid import Hybrid
 from ctxmem.retrieval.links import followed, names
 from ctxmem.retrieval.search import READ_AGAIN
@@ -39,6 +39,8 @@ DEV = ("nq", "scifact", "squad", "beam", "qmsum")
 """Sets with dev queries: HotpotQA has none, and of MTRAG there are eleven."""
 GRID = tuple(place / 10 for place in range(11))
 DEPTH = 50
+CHATS = ("locomo", "beam", "qmsum")
+"""Sets whose documents are turns of talks."""
 WHOLE = ("cranfield", "locomo", "musique")
 """Sets that no part of is for learning: all of their queries may be asked."""
 
@@ -128,13 +130,16 @@ class Stage:
         shelf.weight = dense
         return self.rank(key, "hybrid")
 
-    def again(self, key: str, reranker: Reranker | None, weight: float = RERANKED, *, links: bool = True) -> list[str]:
+    def again(
+        self, key: str, reranker: Reranker | None, weight: float | None = None, *, links: bool = True
+    ) -> list[str]:
         """The hybrid's best, read again by the reranker if there is one, and with the names they say followed."""
         shelf, query = self.shelves[self.pool(key)], self.data.queries[key]
         found = shelf.search(query, READ_AGAIN, vector=self.asked[key])
         texts = {match.id: self.data.docs[match.id] for match in found}
         if reranker is not None:
             read = reranker.score(query, list(texts.values()))
+            weight = (IN_CHATS if self.data.name in CHATS else RERANKED) if weight is None else weight
             found = read_again({match.id: match.score for match in found}, read, DEPTH, weight=weight)
         if links:
             found = followed(found, texts, {id: names(self.data.titles.get(id, "")) for id in texts})

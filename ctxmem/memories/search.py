@@ -13,7 +13,7 @@ from ctxmem.memories.messages import together
 from ctxmem.memories.shelf import Shelf, spoken, within
 from ctxmem.memory import Memory, Scope
 from ctxmem.ports import Reranker
-from ctxmem.retrieval.fuse import read_again
+from ctxmem.retrieval.fuse import IN_CHATS, read_again
 
 DENSE = 0.6
 """Weight of meaning in a hybrid score; the rest is of words."""
@@ -75,7 +75,7 @@ def reranked(found: Found, query: str, top_k: int, reranker: Reranker | None) ->
         return replace(found, hits=found.hits[:top_k])
     by_id = {hit.memory.id: hit for hit in hits}
     read = dict(zip(by_id, scores, strict=True))
-    fused = read_again({id: hit.score for id, hit in by_id.items()}, scores, top_k)
+    fused = read_again({id: hit.score for id, hit in by_id.items()}, scores, top_k, weight=IN_CHATS)
     told = ((by_id[match.id], match.score) for match in fused)
     best = (replace(hit, score=score, why={**hit.why, "rerank": read[hit.memory.id]}) for hit, score in told)
     return Found(tuple(best), f"{found.by}+rerank")

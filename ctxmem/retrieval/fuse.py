@@ -17,8 +17,11 @@ from ctxmem.ports import Match
 DENSE = 0.5
 """Weight of the vectors against the words in a fused score; `bench/retrieval.py` chose it on training queries."""
 
-RERANKED = 0.3
-"""Weight of the reranker against the first stage: the largest at which nothing fell that it was chosen on."""
+RERANKED = 0.5
+"""Weight of the reranker against the first stage among passages of documents; see `bench/RESULTS.md`."""
+
+IN_CHATS = 0.3
+"""The same among turns of chats, and among memories: the largest at which LoCoMo's first two chats did not fall."""
 
 _FLAT = 1e-9
 """A spread of scores below this says nothing."""
@@ -59,7 +62,7 @@ def weighted(sides: Sequence[Mapping[str, float]], weights: Sequence[float], k: 
     return [Match(id, score) for id, score in best]
 
 
-def read_again(first: Mapping[str, float], read: Sequence[float], k: int, *, weight: float = RERANKED) -> list[Match]:
+def read_again(first: Mapping[str, float], read: Sequence[float], k: int, *, weight: float) -> list[Match]:
     """The `k` best by a first stage's scores and a reranker's, best first.
 
     Args:

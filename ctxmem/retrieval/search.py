@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ctxmem.document import Chunk
 from ctxmem.errors import ModelError, Unavailable
 from ctxmem.ports import DocumentStore, Match, Remembering, Reranker, reranker_of
-from ctxmem.retrieval.fuse import diverse, read_again, weighted
+from ctxmem.retrieval.fuse import IN_CHATS, RERANKED, diverse, read_again, weighted
 from ctxmem.retrieval.kept import Places, name
 from ctxmem.retrieval.links import followed, names
 from ctxmem.retrieval.query import Found, Mode, Query, Results
@@ -117,7 +117,15 @@ class Searching:
             return list(matches)
         texts = {id: chunk.text for id, chunk in chunks.items()}
         known = {id: names(chunk.lead) for id, chunk in chunks.items()}
-        return followed(read_again(first, scores, len(first)), texts, known)
+        weight = RERANKED + self._talk(chunks.values()) * (IN_CHATS - RERANKED)
+        return followed(read_again(first, scores, len(first), weight=weight), texts, known)
+
+    def _talk(self, chunks: Collection[Chunk]) -> float:
+        """The share of them that are turns of a chat."""
+        documents = list(dict.fromkeys(chunk.document_id for chunk in chunks))
+        heads = self._store.documents(self._tenant, self._query.namespace, documents)
+        kinds = [heads[chunk.document_id].kind for chunk in chunks if chunk.document_id in heads]
+        return kinds.count("chat") / max(1, len(kinds))
 
     def _found(self, matches: Sequence[Match]) -> tuple[Found, ...]:
         """What was found, in words; a chunk that was deleted meanwhile is left out."""
