@@ -81,16 +81,6 @@ class TestSearch:
         judged = Library(store.documents, Hashing(), Judge("Bob"))
         assert found(judged, "tram", rerank=True)[0] == "bob"
 
-    @pytest.mark.parametrize(("kind", "first"), [("text", "bob"), ("chat", "ada")])
-    def test_among_turns_of_chats_a_reranker_counts_less(self, store: SqlStore, kind: str, first: str) -> None:
-        judged = Library(store.documents, Hashing(), Judge("Bob"))
-        said = {"ada": "the tram of Ada", "bob": "a tram, says Bob", "cy": "a bus, says Cy"}
-        whole = {
-            id: text if kind == "text" else json.dumps([{"role": "Eve", "content": text}]) for id, text in said.items()
-        }
-        judged.ingest("t", "n", [Source(text, id=id, kind=kind) for id, text in whole.items()])
-        assert found(judged, "the tram of Ada", rerank=True)[0] == first
-
     @pytest.mark.parametrize("judge", [None, Judge("Bob", away=True)])
     def test_without_a_reranker_the_first_order_stands_and_says_so(
         self, store: SqlStore, filled: Library, judge: Judge | None
@@ -143,3 +133,14 @@ class TestSearch:
                 library.delete("t", "n", [f"d{n:03}"])
             assert all(one.result() for one in searches)
         assert found(library, "tram") == []
+
+
+@pytest.mark.parametrize(("kind", "first"), [("text", "bob"), ("chat", "ada")])
+def test_among_turns_of_chats_a_reranker_counts_less(store: SqlStore, kind: str, first: str) -> None:
+    judged = Library(store.documents, Hashing(), Judge("Bob"))
+    said = {"ada": "the tram of Ada", "bob": "a tram, says Bob", "cy": "a bus, says Cy"}
+    whole = {
+        id: text if kind == "text" else json.dumps([{"role": "Eve", "content": text}]) for id, text in said.items()
+    }
+    judged.ingest("t", "n", [Source(text, id=id, kind=kind) for id, text in whole.items()])
+    assert found(judged, "the tram of Ada", rerank=True)[0] == first
