@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ctxmem.document import Chunk
+from ctxmem.document import Chunk, Document
 from ctxmem.errors import ModelError, Unavailable
 from ctxmem.ports import DocumentStore, Match, Remembering, Reranker, reranker_of
 from ctxmem.retrieval.fuse import IN_CHATS, RERANKED, diverse, read_again, weighted
@@ -102,6 +102,11 @@ class Searching:
         chunks = self._store.chunks(self._tenant, self._query.namespace, [match.id for match in matches])
         return {chunk.id: chunk for chunk in chunks}
 
+    def _heads(self, chunks: Collection[Chunk]) -> dict[str, Document]:
+        """The documents that they are of, without their texts."""
+        documents = list(dict.fromkeys(chunk.document_id for chunk in chunks))
+        return self._store.documents(self._tenant, self._query.namespace, documents)
+
     def _again(self, matches: Sequence[Match]) -> list[Match]:
         """The candidates by both stages' scores and the names they say; as they are with no reranker in time."""
         if self._reranker is None:
@@ -122,16 +127,14 @@ class Searching:
 
     def _talk(self, chunks: Collection[Chunk]) -> float:
         """The share of them that are turns of a chat."""
-        documents = list(dict.fromkeys(chunk.document_id for chunk in chunks))
-        heads = self._store.documents(self._tenant, self._query.namespace, documents)
+        heads = self._heads(chunks)
         kinds = [heads[chunk.document_id].kind for chunk in chunks if chunk.document_id in heads]
         return kinds.count("chat") / max(1, len(kinds))
 
     def _found(self, matches: Sequence[Match]) -> tuple[Found, ...]:
         """What was found, in words; a chunk that was deleted meanwhile is left out."""
-        namespace, chunks = self._query.namespace, self._chunks(matches)
-        documents = list(dict.fromkeys(chunk.document_id for chunk in chunks.values()))
-        heads = self._store.documents(self._tenant, namespace, documents)
+        chunks = self._chunks(matches)
+        heads = self._heads(chunks.values())
         return tuple(
             Found(
                 chunk.id,

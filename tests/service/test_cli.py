@@ -25,7 +25,7 @@ from ctxmem.cli.app import app
 ROOT = Path(__file__).parents[2]
 MODEL = "smollm2-135m-instruct"
 START_SECONDS = 180.0
-RECOVERY_SECONDS = 120.0
+RECOVERY_SECONDS = 60.0
 PARTS = {"valkey": "valkey-server", "model worker": "service.worker", "gateway": "service.gateway"}
 
 
