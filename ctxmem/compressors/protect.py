@@ -33,7 +33,9 @@ _MEASURE = (
 )
 _NEGATOR = r"not|never|no|none|neither|nor|cannot|without|except|unless|\w{1,12}n['’]t"
 _GLUE = r"[^\S\n]+(?:be|been|a|an|the|any|to)"
-_CAPITAL = r"[A-Z][\w'’-]+"
+_INITIAL = r"[A-Z]\.(?=[^\S\n]?(?!(?:The|This|That|In|It|He|She|They|We|But|And|An?)\b)[A-Z])"
+_CAPITAL = rf"(?:[A-Z][\w'’-]+|{_INITIAL})"
+_TITLE = rf"(?<![^\s(])[\"“](?=[A-Z\d])(?![^\"”\n]*\b(?:{_NEGATOR})\b)[^\"”“\n.!?;:]{{2,60}}(?<!\s)[\"”](?!\w)"
 _LINK = r"[^\S\n]+(?:of|the|de|von|van|and|&)"
 _JSON_TRIES = 64
 _DENSE_TAGS = 6
@@ -54,11 +56,13 @@ ATOMS = (
     ("day", 1.0, rf"\b(?:\d{{1,2}}\s)?{_MONTH}\s\d{{1,4}}(?:,\s\d{{4}})?\b"),
     ("number", 1.0, rf"[$€£¥]?\b\d+(?:[.,:–-]\d+)*(?:\s?{_MEASURE})?"),
     ("identifier", 0.75, r"\b(?:\w+_\w+|[a-z]+[A-Z]\w*|(?:[A-Z][a-z0-9]+){2,}|[A-Z][A-Z0-9-]+)(?:[.:/-]\w+){0,8}\b"),
-    ("name", 0.5, rf"\b{_CAPITAL}(?:{_LINK}(?=[^\S\n]+[A-Z]))?(?:[^\S\n]+{_CAPITAL}){{1,5}}"),
+    ("title", 0.5, _TITLE),
+    ("name", 0.5, rf"\b{_CAPITAL}(?:{_LINK}(?=[^\S\n]+[A-Z]))?(?:(?:[^\S\n]+|(?<=\.)){_CAPITAL}){{1,5}}"),
     ("negation", 1.0, rf"(?i:\b(?:{_NEGATOR})\b(?:{_GLUE}\b){{0,2}}(?:[^\S\n]+[\w'’-]+)?)"),
 )
 """Kind, weight in (0, 1], pattern: what is never cut in two and is dropped last."""
 
+QUOTES = "\"“”"
 _QUOTE = re.compile(r"[\"“«][^\"”»\n]{2,160}[\"”»]")
 _ALARM = re.compile(r"^.*\b(?:error|exception|traceback|fatal|panic|failed|failure|warning)\b.*$", re.M | re.I)
 _BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"))

@@ -193,7 +193,7 @@ class _Chunker:
             self._close()
         self._grow(match)
         self.stopped = not content
-        self.words += match[0].split() if weight else [match[0]]
+        self.words += match[0].strip(protect.QUOTES).split() if weight else [match[0]]
         self.units[-1].weight = max(self.units[-1].weight, weight)
 
     def _mark(self, match: re.Match[str]) -> None:
