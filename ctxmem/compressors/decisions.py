@@ -18,7 +18,7 @@ from ctxmem.compressors.remembered import Flights
 from ctxmem.ports import Cache
 
 _TTL_SECONDS = 7 * 24 * 3600.0
-_VERSION = "4"
+_VERSION = "5"
 """Goes up when the same text and knobs lead to other bytes."""
 
 

@@ -2,7 +2,7 @@
 
 Without a question a unit is worth what it tells: S = (U / sd(U) + a Sal / sd(Sal) + b soft) / n^c, with U the
 self-information summed over its n tokens (Li et al. 2023, eq. 2), Sal what its words stand out, soft whether it holds
-a number, a negation or an error. The small power c = 1/4 of the length leans towards units that say it in fewer tokens:
+a number, a negation or an error. The power c = 1/2 of the length leans towards units that say it in fewer tokens:
 at c = 1, the mean of the authors' code, numbers go first. A phrase is worth less where its words stand in what is kept
 already, and more in a paragraph's first sentence, which says what the others are about. With a question, whole passages
 come first, best first, up to a part of the budget; the rest is filled with units by S + w R, R being the relevance of
@@ -65,8 +65,8 @@ class Weights:
     """
 
     salience: float = 1.0
-    soft: float = 1.5
-    length: float = 0.25
+    soft: float = 1.0
+    length: float = 0.5
     relevance: float = 1.0
 
 
