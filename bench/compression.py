@@ -104,9 +104,9 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", choices=cases.SETS, default=list(cases.SETS))
     parser.add_argument("--rows", nargs="+", choices=NAMES, help="default: all that are installed")
     parser.add_argument("--ratios", nargs="+", type=float, default=RATIOS)
-    parser.add_argument("--texts", type=int, help="texts of each set, at most those that are reported")
+    parser.add_argument("--texts", type=int, help="texts of each set; a number over all: all but those of --dev")
     parser.add_argument("--dev", action="store_true", help="other texts: those that the library's rules were chosen on")
-    parser.add_argument("--after", type=int, default=0, help="leave out so many texts first, such as those chosen on")
+    parser.add_argument("--after", type=int, default=0, help="leave out so many texts first")
     parser.add_argument("--skip", nargs="+", choices=NAMES, default=[], help="rows to leave out")
     parser.add_argument("--results", type=Path, default=results_file(), help="SQLite file of scores and peers' outputs")
     parser.add_argument("--json", type=Path, help="write everything there")
@@ -120,9 +120,7 @@ def main(arguments: Sequence[str]) -> int:
     names = [name for name in asked.rows or candidates.available() if name not in asked.skip]
     results = []
     for data in asked.data:
-        most = cases.REPORTED[data]
-        number = (asked.texts or most) if asked.dev else min(asked.texts or most, most) - asked.after
-        texts = cases.load(data, number, dev=asked.dev, after=asked.after)
+        texts = cases.load(data, asked.texts or cases.REPORTED[data], dev=asked.dev, after=asked.after)
         for ratio in asked.ratios:
             tallies = {}
             for name in names:
