@@ -62,7 +62,7 @@ ATOMS = (
 )
 """Kind, weight in (0, 1], pattern: what is never cut in two and is dropped last."""
 
-QUOTES = "\"“”"
+QUOTES = '"“”'
 _QUOTE = re.compile(r"[\"“«][^\"”»\n]{2,160}[\"”»]")
 _ALARM = re.compile(r"^.*\b(?:error|exception|traceback|fatal|panic|failed|failure|warning)\b.*$", re.M | re.I)
 _BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"))
