@@ -35,7 +35,7 @@ _NEGATOR = r"not|never|no|none|neither|nor|cannot|without|except|unless|\w{1,12}
 _GLUE = r"[^\S\n]+(?:be|been|a|an|the|any|to)"
 _INITIAL = r"[A-Z]\.(?=[^\S\n]?(?!(?:The|This|That|In|It|He|She|They|We|But|And|An?)\b)[A-Z])"
 _CAPITAL = rf"(?:[A-Z][\w'’-]+|{_INITIAL})"
-_TITLE = rf"(?<![^\s(])[\"“](?=[A-Z\d])(?![^\"”\n]*\b(?:{_NEGATOR})\b)[^\"”“\n.!?;:]{{2,60}}(?<!\s)[\"”](?!\w)"
+_TITLE = rf"(?<![^\s(])[\"“](?=[A-Z\d])(?![^\"”\n]{{0,60}}\b(?:{_NEGATOR})\b)[^\"”“\n.!?;:]{{2,60}}(?<!\s)[\"”](?!\w)"
 _LINK = r"[^\S\n]+(?:of|the|de|von|van|and|&)"
 _JSON_TRIES = 64
 _DENSE_TAGS = 6

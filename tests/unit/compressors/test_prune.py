@@ -235,6 +235,8 @@ class TestRanking:
         "\n" * 25_000,
         "-" * 25_000,
         "1" * 25_000,
+        '"A b ' * 5_000,
+        "A. " * 8_000,
     ],
     ids=lambda text: text[:3],
 )
