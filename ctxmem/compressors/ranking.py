@@ -1,9 +1,9 @@
 """In which order the units of a text are worth keeping.
 
-Without a question a unit is worth what it tells: S = (U / sd(U) + a Sal / sd(Sal) + b soft) / n^c, with U the
+Without a question a unit is worth what it tells: S = (U / sd(U) + a Sal / sd(Sal)) / n^c + b soft, with U the
 self-information summed over its n tokens (Li et al. 2023, eq. 2), Sal what its words stand out, soft whether it holds
-a number, a negation or an error. The power c = 1/2 of the length leans towards units that say it in fewer tokens:
-at c = 1, the mean of the authors' code, numbers go first. A phrase is worth less where its words stand in what is kept
+a number, a negation or an error. The power c = 1/2 of the length leans towards units that say it in fewer tokens: at
+c = 1, the mean of the authors' code, numbers go first. A phrase is worth less where its words stand in what is kept
 already, and more in a paragraph's first sentence, which says what the others are about. With a question, whole passages
 come first, best first, up to a part of the budget; the rest is filled with units by S + w R, R being the relevance of
 their passage.
@@ -60,12 +60,12 @@ class Weights:
     Attributes:
         salience: of the words that stand out, in standard deviations.
         soft: bonus of a unit of weight 1 (a number, an error line), in standard deviations.
-        length: power of the number of tokens that the worth is divided by.
+        length: power of the number of tokens that self-information and salience are divided by.
         relevance: of its passage, in standard deviations.
     """
 
     salience: float = 1.0
-    soft: float = 1.0
+    soft: float = 0.75
     length: float = 0.5
     relevance: float = 1.0
 
@@ -138,7 +138,7 @@ def worth(text: str, units: list[Unit], scores: TokenScores, weights: Weights, *
     per_nat = 1.0 / _deviation([nats[i] for i in prunable])
     per_salience = weights.salience / _deviation([stand_out[i] for i in prunable])
     values = [
-        (nat * per_nat + out * per_salience + weights.soft * unit.weight) / max(1, number) ** weights.length
+        (nat * per_nat + out * per_salience) / max(1, number) ** weights.length + weights.soft * unit.weight
         for unit, nat, out, number in zip(units, nats, stand_out, tokens, strict=True)
     ]
     if phrases:
