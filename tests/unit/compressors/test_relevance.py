@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
 from ctxmem.compressors.compress import Compressor
 from ctxmem.compressors.lexical import Lexical
@@ -128,6 +129,16 @@ def test_a_unit_that_says_it_in_fewer_tokens_is_worth_more():
     scores = Lexical().score([text])[0]
     leaning, summed = worth(text, units, scores, Weights()), worth(text, units, scores, Weights(length=0))
     assert leaning.scores[0] / leaning.scores[1] > summed.scores[0] / summed.scores[1]
+
+
+def test_what_protects_a_unit_does_not_shrink_with_its_length():
+    """A number of many tokens is protected like one of few."""
+    text = "The dam holds 7 boats and 7,000,000,000,000 litres of water."
+    units = SPLITS["phrase"](text)
+    scores = Lexical().score([text])[0]
+    bare, guarded = worth(text, units, scores, Weights(soft=0)), worth(text, units, scores, Weights(soft=2))
+    gains = [more - less for more, less in zip(guarded.scores, bare.scores, strict=True)]
+    assert [gain for gain, unit in zip(gains, units, strict=True) if unit.weight] == pytest.approx([2, 2])
 
 
 def test_nothing_to_compare_is_no_error():
